@@ -1,0 +1,244 @@
+"""Command line: list, describe, run, runs, export, glossary, serve. What scripts and clusters use, too.
+
+Progress goes to stderr; the last line of ``run`` and ``export`` on stdout is the path of the file made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis import ANALYSES, find_analysis
+from analysis.spec import EVIDENCE_WORDS, Analysis, BadConfig, Setting, UserError, make_config, settings_of
+from figures.export import SUFFIXES, FigureError
+from store import StoreError
+
+DEFAULT_STORE = "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 with one sentence on stderr where the user can put something right."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (UserError, StoreError, FigureError) as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; what is finished is kept, and the same command goes on from there.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; each analysis' flags are derived from its config."""
+    top = argparse.ArgumentParser(prog="python -m analysis", description="Which parts of this model matter?")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser("list", help="every analysis, a line each")
+    one.set_defaults(command=_list)
+
+    one = commands.add_parser("describe", help="what an analysis measures, its settings, tables and figures")
+    one.add_argument("slug", metavar="SLUG")
+    one.set_defaults(command=_describe)
+
+    one = commands.add_parser("run", help="run an analysis and seal its result")
+    slugs = one.add_subparsers(required=True, metavar="SLUG", dest="slug")
+    for analysis in ANALYSES:
+        _add_run(slugs, analysis)
+
+    one = commands.add_parser("runs", help="the sealed runs of a store")
+    _add_store(one)
+    one.set_defaults(command=_runs)
+
+    one = commands.add_parser("export", help="draw a figure of a run to a file")
+    one.add_argument("run", metavar="RUN", help="run id, the beginning of one, or the path of a sealed file")
+    one.add_argument("figure", metavar="FIGURE", help="slug of the figure (describe lists them)")
+    one.add_argument("--to", required=True, type=Path, metavar="FILE", help="FILE ending in " + ", ".join(SUFFIXES))
+    _add_store(one)
+    one.set_defaults(command=_export)
+
+    one = commands.add_parser("glossary", help="docs/glossary.md, made from the declarations")
+    one.set_defaults(command=_glossary)
+
+    one = commands.add_parser("serve", help="open the dashboard on a store")
+    _add_store(one)
+    one.add_argument("--port", type=int, default=8501)
+    one.add_argument("--address", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    one.add_argument("--open", action="store_true", help="open the dashboard in a browser")
+    one.set_defaults(command=_serve)
+    return top
+
+
+def _add_store(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--store",
+        type=Path,
+        default=Path(os.environ.get("SPARSESCOPE_STORE", DEFAULT_STORE)),
+        metavar="DIR",
+        help=f"folder of the results (default: $SPARSESCOPE_STORE or {DEFAULT_STORE})",
+    )
+
+
+def _add_run(slugs: Any, analysis: Analysis) -> None:
+    one = slugs.add_parser(analysis.slug, help=analysis.question, description=analysis.question)
+    one.add_argument("--model", required=True, help="smollm2, minilm, a Hugging Face folder, a hub id, or a .gguf file")
+    if analysis.reads_data:
+        one.add_argument("--data", default="python-docs", help="python-docs (default), a text file, or a folder of text files")
+    one.add_argument("--with", dest="inputs", action="append", default=[], metavar="ROLE=REF", help="further declared inputs")
+    one.add_argument("--set", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="a setting (listed below)")
+    one.add_argument("--config", type=Path, metavar="FILE.json", help="settings from a file; --set goes before it")
+    one.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    one.add_argument("--force", action="store_true", help="run again although a sealed run exists")
+    _add_store(one)
+    group = one.add_argument_group("settings")
+    for s in settings_of(analysis.config):
+        group.add_argument(f"--{s.name.replace('_', '-')}", dest=f"set_{s.name}", metavar=s.type.__name__.upper(), help=_words(s))
+    one.set_defaults(command=_run)
+
+
+def _words(s: Setting) -> str:
+    unit = f" {s.unit}" if s.unit else ""
+    return f"{s.help} ({s.range_words}; default {s.default}{unit})".replace("%", "%%")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _list(_: argparse.Namespace) -> int:
+    for analysis in ANALYSES:
+        print(f"{analysis.slug:20} {analysis.kind:8} {analysis.question}")
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    print(describe(find_analysis(options.slug)))
+    return 0
+
+
+def describe(analysis: Analysis) -> str:
+    """Everything an analysis declares, as text."""
+    lines = [f"{analysis.title} ({analysis.slug}, version {analysis.version}, {analysis.kind})", analysis.question, "", "Sources"]
+    lines += [f"  {s.title}. {s.reference} [{EVIDENCE_WORDS[s.evidence]}]" for s in analysis.sources]
+    lines += ["", "Settings"] + [f"  {s.name}: {_words(s)}".replace("%%", "%") for s in settings_of(analysis.config)]
+    for table in analysis.tables:
+        lines += ["", f"Table {table.name}: {table.meaning} Key: {', '.join(table.key)}."]
+        lines += [f"  {c.name} ({c.type}): {c.comment}" for c in table.columns]
+    lines += ["", "Figures"] + [f"  {f.slug}: {f.title}" for f in analysis.figures]
+    return "\n".join(lines)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from analysis.runner import run
+    from store import Store
+
+    analysis = find_analysis(options.slug)
+    config = make_config(analysis.config, _settings(options, analysis))
+    with ProgressBar() as bar:
+        inputs = open_inputs(analysis, config, options, bar)
+        info = run(analysis, inputs, config, Store(options.store), force=options.force, progress=bar.show)
+    print(info.path)
+    return 0
+
+
+def _settings(options: argparse.Namespace, analysis: Analysis) -> dict[str, Any]:
+    """Settings from --config, then --set, then the flags of their own; later ones win."""
+    values: dict[str, Any] = {}
+    if options.config is not None:
+        try:
+            values |= json.loads(options.config.read_text())
+        except (OSError, ValueError) as error:
+            raise BadConfig(f"--config must be a readable JSON file of settings, got {options.config} ({error}).") from error
+    for pair in options.values:
+        name, found, value = pair.partition("=")
+        if not found:
+            raise BadConfig(f"--set must be FIELD=VALUE, got {pair!r}.")
+        values[name] = value
+    flags = {s.name: getattr(options, f"set_{s.name}") for s in settings_of(analysis.config)}
+    return values | {name: value for name, value in flags.items() if value is not None}
+
+
+def open_inputs(analysis: Analysis, config: Any, options: argparse.Namespace, bar: ProgressBar) -> dict[str, Any]:
+    """The declared inputs, opened: ``model`` from --model, the others from --with."""
+    from analysis.models import open_subject
+
+    references = {"model": options.model} | dict(pair.partition("=")[::2] for pair in options.inputs)
+    unknown = set(references) - set(analysis.inputs)
+    if unknown:
+        raise BadConfig(f"{analysis.slug} has no input {unknown.pop()!r}; its inputs are {', '.join(analysis.inputs)}.")
+    wanted = {name: getattr(config, name) for name in ("n_tokens", "window", "seed") if hasattr(config, name)}
+    data = {"data": options.data, **wanted} if analysis.reads_data else {}
+    return {role: open_subject(reference, device=options.device, progress=bar.step, **data) for role, reference in references.items()}
+
+
+class ProgressBar:
+    """Progress on stderr: what, how far, time left."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        form = "{desc:28.28} {percentage:3.0f}% |{bar:30}| {elapsed} passed, {postfix}"
+        self._bar = tqdm(total=1.0, file=sys.stderr, bar_format=form, leave=False, disable=None)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, progress: Any) -> None:
+        """Draw a `Progress`."""
+        left = progress.seconds_left
+        self._bar.set_description_str(progress.what, refresh=False)
+        self._bar.set_postfix_str("time left unknown" if left is None else f"{left:.0f} s left", refresh=False)
+        self._bar.n = progress.share
+        self._bar.refresh()
+
+    def step(self, what: str, done: float, total: float) -> None:
+        """Draw the progress of opening a model."""
+        from analysis.runner import Progress
+
+        self.show(Progress(what, done, total))
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from store import Store
+
+    for info in Store(options.store).runs():
+        print(f"{info.id}  {info.slug:20} {info.model:24} {info.data or '-':16} {info.started}  {info.path}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from analysis.drawing import draw
+    from figures.export import export
+    from store import Store
+
+    store = Store(options.store)
+    info = store.find(options.run)
+    spec, provenance = draw(store, info, options.figure)
+    print(export(spec, options.to, provenance))
+    return 0
+
+
+def _glossary(_: argparse.Namespace) -> int:
+    from analysis.glossary import glossary
+
+    print(glossary(ANALYSES), end="")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from ui.serve import serve_command
+
+    argv, environment = serve_command(options.store, options.port, options.address, open_browser=options.open)
+    return subprocess.run(argv, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""How a question is declared: config, inputs, tables, figures and the generator that answers it.
+
+An `Analysis` is a value, not a class to inherit from. From this one declaration come the form, the command-line flags,
+the run key, the column comments in DuckDB, the page, the glossary entry and the contract tests; nothing is typed twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from figures.spec import FigureSpec
+
+ColumnType = Literal["int", "float", "str", "bool", "list[int]", "list[float]", "list[str]"]
+Kind = Literal["static", "dynamic", "causal"]
+Evidence = Literal["C", "3", "K", "O"]
+
+EVIDENCE_WORDS: Mapping[str, str] = {
+    "C": "definition read in the official code",
+    "3": "definition read in the paper's text or a third-party implementation",
+    "K": "unverified definition",
+    "O": "our own definition",
+}
+
+_ARROW: Mapping[str, pa.DataType] = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+    "bool": pa.bool_(),
+    "list[int]": pa.list_(pa.int64()),
+    "list[float]": pa.list_(pa.float64()),
+    "list[str]": pa.list_(pa.string()),
+}
+
+
+class UserError(Exception):
+    """Something the user can put right. Its text is one sentence: what, why, what to do."""
+
+
+class UnknownName(UserError):
+    """A name nobody knows; the text lists the known ones."""
+
+
+class BadConfig(UserError):
+    """A setting outside its bounds or of the wrong type; the text names the field."""
+
+
+class IncompatibleSubject(UserError):
+    """This analysis cannot be run on this subject; the text says why."""
+
+
+class BadRows(Exception):
+    """An analysis yielded rows its declaration does not allow: a fault of the analysis, not of the user."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Settings
+
+
+def setting(
+    default: Any,
+    *,
+    help: str,
+    unit: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+    choices: Sequence[Any] | None = None,
+    result: bool = True,
+) -> Any:
+    """A config field: default, one sentence of help, unit, closed bounds or choices.
+
+    ``result=False`` marks a setting that changes speed but no number (a batch size): it is left out of the run key.
+    """
+    meta = {"help": help, "unit": unit, "ge": ge, "le": le, "choices": tuple(choices) if choices else None, "result": result}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a config as forms, flags and checks see it."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    unit: str
+    ge: float | None
+    le: float | None
+    choices: tuple[Any, ...] | None
+    result: bool
+
+    @property
+    def range_words(self) -> str:
+        """The constraint in words, as error messages and help print it."""
+        if self.choices:
+            return "one of " + ", ".join(map(repr, self.choices))
+        if self.ge is not None and self.le is not None:
+            return f"between {self.ge:g} and {self.le:g}"
+        if self.ge is not None:
+            return f"at least {self.ge:g}"
+        if self.le is not None:
+            return f"at most {self.le:g}"
+        return "yes or no" if self.type is bool else f"a {self.type.__name__}"
+
+    def check(self, value: Any) -> None:
+        """Raise `BadConfig` unless ``value`` has the right type and lies within the bounds."""
+        right = isinstance(value, self.type) and (self.type is bool or not isinstance(value, bool))
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            right = True
+        inside = (
+            right
+            and (self.choices is None or value in self.choices)
+            and (self.ge is None or value >= self.ge)
+            and (self.le is None or value <= self.le)
+        )
+        if not inside:
+            raise BadConfig(
+                f"{self.name} must be {self.range_words}, got {value!r}; set it with --set {self.name}=VALUE (default {self.default!r})."
+            )
+
+    def parse(self, text: str) -> Any:
+        """The value that ``text`` (from a flag or a form) stands for, checked."""
+        try:
+            if self.type is bool:
+                value: Any = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+            else:
+                value = self.type(text)
+        except (KeyError, ValueError) as error:
+            raise BadConfig(
+                f"{self.name} must be {self.range_words}, got {text!r}; set it with --set {self.name}=VALUE (default {self.default!r})."
+            ) from error
+        self.check(value)
+        return value
+
+
+def settings_of(config: type) -> tuple[Setting, ...]:
+    """The fields of a config dataclass, in order."""
+    hints = typing.get_type_hints(config)
+    found = []
+    for f in dataclasses.fields(config):
+        kind = hints[f.name]
+        if isinstance(kind, types.UnionType) or typing.get_origin(kind) is not None:
+            raise TypeError(f"{config.__name__}.{f.name}: a setting is an int, float, bool or str, not {kind}")
+        m = f.metadata
+        found.append(Setting(f.name, kind, f.default, m["help"], m["unit"], m["ge"], m["le"], m["choices"], m["result"]))
+    return tuple(found)
+
+
+def make_config(config: type, values: Mapping[str, Any]) -> Any:
+    """A checked config from plain values; texts are parsed, unknown names refused with the known ones listed."""
+    known = {s.name: s for s in settings_of(config)}
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise BadConfig(f"{name} is not a setting of this analysis; the settings are {', '.join(known) or '(none)'}.")
+        one = known[name]
+        if isinstance(value, str) and one.type is not str:
+            made[name] = one.parse(value)
+        else:
+            one.check(value)
+            made[name] = one.type(value)
+    return config(**made)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: type, unit, meaning and range. The comment in DuckDB and the heading on the page are made of these."""
+
+    name: str
+    type: ColumnType
+    meaning: str
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    optional: bool = False
+    """May be NULL; `meaning` then says when."""
+    evidence: Evidence | None = None
+
+    @property
+    def comment(self) -> str:
+        """Meaning, unit, range and evidence as one line, for ``COMMENT ON COLUMN``."""
+        parts = [self.meaning.rstrip(".")]
+        if self.unit:
+            parts.append(f"unit: {self.unit}")
+        if self.range:
+            parts.append(f"range: {self.range[0]:g} to {self.range[1]:g}")
+        if self.evidence:
+            parts.append(EVIDENCE_WORDS[self.evidence])
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results: its key and its columns. Key columns identify a row and are never NULL."""
+
+    name: str
+    meaning: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    summary: bool = False
+    """Small (per layer or per run): copied into the catalogue when the run is sealed."""
+    order: tuple[str, ...] = ()
+    """Columns the sealed table is sorted by; the key where empty."""
+
+    def __getitem__(self, name: str) -> Column:
+        return next(c for c in self.columns if c.name == name)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema of this table's parts."""
+        return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.optional) for c in self.columns])
+
+    def arrow(self, rows: Mapping[str, Any]) -> pa.Table:
+        """Rows (a mapping of column name to equally long values) as a checked Arrow table.
+
+        Raises `BadRows` for a missing or undeclared column, a NULL where none may be, a NaN (which is never a
+        result: use None and say why), or a value outside the declared range.
+        """
+        given, wanted = set(rows), {c.name for c in self.columns}
+        if given != wanted:
+            raise BadRows(f"table {self.name}: missing {sorted(wanted - given)}, undeclared {sorted(given - wanted)}")
+        arrays = []
+        for column in self.columns:
+            values = rows[column.name]
+            array = pa.array(values, type=_ARROW[column.type], from_pandas=False)
+            _check_column(self.name, column, array)
+            arrays.append(array)
+        return pa.Table.from_arrays(arrays, schema=self.arrow_schema)
+
+
+def _check_column(table: str, column: Column, array: pa.Array) -> None:
+    import pyarrow.compute as pc
+
+    where = f"table {table}, column {column.name}"
+    if array.null_count and not column.optional:
+        raise BadRows(f"{where}: {array.null_count} NULLs, but the column is not optional")
+    flat = array.flatten() if pa.types.is_list(array.type) else array
+    if not len(flat) or flat.null_count == len(flat):
+        return
+    if pa.types.is_floating(flat.type) and pc.any(pc.is_nan(flat)).as_py():
+        raise BadRows(f"{where}: NaN; a value that could not be had is NULL with a reason")
+    if column.range is not None:
+        low, high = pc.min(flat).as_py(), pc.max(flat).as_py()
+        slack = 1e-9 * max(1.0, abs(column.range[0]), abs(column.range[1])) if column.type != "int" else 0
+        if low < column.range[0] - slack or high > column.range[1] + slack:
+            raise BadRows(f"{where}: values from {low!r} to {high!r}, declared {column.range}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures and analyses
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of an analysis: which stored columns it reads, and the pure function that turns them into a spec."""
+
+    slug: str
+    title: str
+    table: str
+    draw: Callable[[pd.DataFrame, Mapping[str, Any]], FigureSpec]
+    """From the table's stored rows and the run's provenance to a spec. Never sees a model."""
+    columns: tuple[str, ...] = ()
+    """Columns to read; all of them where empty."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a definition comes from."""
+
+    title: str
+    reference: str
+    """Authors, venue, year, identifier; or the decision record for our own."""
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A question about a model, declared.
+
+    ``run(config, inputs, work)`` is a generator of ``(table name, rows)``; it draws nothing and never opens the store.
+    ``inputs`` maps the declared input names to loaded subjects; ``work`` (see `analysis.runner.Work`) hands out the
+    units still to do, keeps accumulator states, and reports progress.
+    """
+
+    slug: str
+    title: str
+    question: str
+    """The question in one sentence, as home and forms print it."""
+    version: int
+    """Raised by one whenever numbers change meaning."""
+    kind: Kind
+    """static: reads weights only; dynamic: needs a forward pass; causal: needs interventions."""
+    sources: tuple[Source, ...]
+    config: type
+    tables: tuple[Table, ...]
+    run: Callable[[Any, Mapping[str, Any], Any], Iterator[tuple[str, Mapping[str, Any]]]]
+    figures: tuple[Figure, ...]
+    needs: Callable[[Any], str | None] = lambda subject: None
+    """None, or the sentence saying why this subject cannot answer the question."""
+    inputs: tuple[str, ...] = ("model",)
+
+    def table(self, name: str) -> Table:
+        """The declared table of that name."""
+        for t in self.tables:
+            if t.name == name:
+                return t
+        raise UnknownName(f"{self.slug} has no table {name!r}; its tables are {', '.join(t.name for t in self.tables)}.")
+
+    def figure(self, slug: str) -> Figure:
+        """The declared figure of that slug."""
+        for f in self.figures:
+            if f.slug == slug:
+                return f
+        raise UnknownName(f"{self.slug} has no figure {slug!r}; its figures are {', '.join(f.slug for f in self.figures)}.")
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether the data's fingerprint is part of the run key."""
+        return self.kind != "static"

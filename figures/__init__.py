@@ -1,0 +1,1 @@
+"""Figures: one declared spec, two renderers (Plotly on screen, matplotlib on paper), one exporter."""
