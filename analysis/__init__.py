@@ -1,11 +1,32 @@
-"""The registry: every analysis, in the order people meet them. This list is the table of contents."""
+"""The registry: every analysis, in the order people meet them. This list is the table of contents.
+
+Analyses that live elsewhere join it through SPARSESCOPE_EXTRA_ANALYSES=module:NAME[,module:NAME...].
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
+
+from analysis.neurons.neuron_activity import NEURON_ACTIVITY
 from analysis.spec import Analysis, UnknownName
 from analysis.weights.weight_sparsity import WEIGHT_SPARSITY
 
-ANALYSES: tuple[Analysis, ...] = (WEIGHT_SPARSITY,)
+EXTRA = "SPARSESCOPE_EXTRA_ANALYSES"
+
+
+def _extra() -> tuple[Analysis, ...]:
+    """The analyses named in the environment; a name that cannot be had stops the program with Python's own words."""
+    names = [name.strip() for name in os.environ.get(EXTRA, "").split(",") if name.strip()]
+    pairs = [name.partition(":")[::2] for name in names]
+    return tuple(getattr(importlib.import_module(module), attribute) for module, attribute in pairs)
+
+
+ANALYSES: tuple[Analysis, ...] = (
+    WEIGHT_SPARSITY,
+    NEURON_ACTIVITY,
+    *_extra(),
+)
 
 
 def find_analysis(slug: str) -> Analysis:

@@ -65,7 +65,8 @@ class Work:
         self._unit = "finish"
         self._rows: dict[str, list[pa.Table]] = {}
         self._state: Mapping[str, np.ndarray] | None = None
-        self._phase = ("starting", 0.0, 1.0, time.monotonic(), 0.0)
+        self._what, self._position, self._total = "starting", 0, 1
+        self._began, self._fresh_from = time.monotonic(), 0
         self.facts: dict[str, Any] = {}
         """Facts for the provenance that only running can tell (tokens seen, tokens masked, ...)."""
 
@@ -75,14 +76,15 @@ class Work:
             raise RuntimeError("units cannot be nested")
         names = list(names)
         todo = [n for n in names if f"{what}/{n}" not in self._done]
-        start = len(names) - len(todo)
-        self._phase = (what, float(start), float(len(names)), time.monotonic(), float(start))
-        self.report(start)
-        for i, name in enumerate(todo):
+        self._what, self._position, self._total = what, len(names) - len(todo), len(names)
+        self._began, self._fresh_from = time.monotonic(), self._position
+        self.report(0.0)
+        for name in todo:
             self._unit = f"{what}/{name}"
             yield name
             self._commit()
-            self.report(start + i + 1)
+            self._position += 1
+            self.report(0.0)
 
     def save_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep accumulator arrays with the open unit."""
@@ -95,12 +97,12 @@ class Work:
             if kind == what:
                 yield name, state
 
-    def report(self, done: float) -> None:
-        """Tell how many units of the running phase are done; fractions are welcome."""
-        what, _, total, began, at_start = self._phase
-        fresh = done - at_start
-        left = (time.monotonic() - began) / fresh * (total - done) if fresh > 0 else None
-        self._progress(Progress(what, done, total, left))
+    def report(self, share: float) -> None:
+        """Tell which share of the open unit is done."""
+        done = self._position + share
+        fresh = done - self._fresh_from
+        left = (time.monotonic() - self._began) / fresh * (self._total - done) if fresh > 0 else None
+        self._progress(Progress(self._what, done, self._total, left))
 
     def take(self, table: str, rows: Mapping[str, Any]) -> None:
         """Check rows against the declaration and keep them for the open unit (called by the runner)."""
@@ -136,9 +138,12 @@ def run(
     store: Store,
     *,
     force: bool = False,
+    resume: bool = False,
     progress: ProgressCallback | None = None,
 ) -> RunInfo:
     """Answer the question: the sealed run, made now or found.
+
+    ``force`` answers it anew although a sealed run exists; with ``resume`` too, an unfinished answer of that kind goes on.
 
     Raises `IncompatibleSubject` with the sentence why this subject cannot answer, `store.RunLocked` where the same run
     is being made elsewhere, `store.NoSpace` where it could not be written (its parts stay, and a rerun goes on).
@@ -154,7 +159,7 @@ def run(
     if not force and (found := store.current(key)):
         return found
     record = _record(analysis, inputs, config)
-    with store.begin(key, record, force=force) as attempt:
+    with store.begin(key, record, force=force and not resume) as attempt:
         if not force and (found := store.current(key)):  # made by another process while we waited for nothing but the lock
             return found
         began = time.monotonic()
@@ -162,6 +167,8 @@ def run(
         for table, rows in analysis.run(config, inputs, work):
             work.take(table, rows)
         work.finish()
+        if progress is not None:
+            progress(Progress("sealing", 0, 0))
         record |= {"finished": _now(), "seconds": round(time.monotonic() - began, 3), "facts": work.facts}
         path = attempt.seal([layout_of(t) for t in analysis.tables], record)
     return store.find(str(path))

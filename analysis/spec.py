@@ -232,7 +232,8 @@ class Table:
         arrays = []
         for column in self.columns:
             values = rows[column.name]
-            array = pa.array(values, type=_ARROW[column.type], from_pandas=False)
+            kind = _ARROW[column.type]
+            array = values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, type=kind, from_pandas=False)
             _check_column(self.name, column, array)
             arrays.append(array)
         return pa.Table.from_arrays(arrays, schema=self.arrow_schema)
@@ -308,6 +309,8 @@ class Analysis:
     needs: Callable[[Any], str | None] = lambda subject: None
     """None, or the sentence saying why this subject cannot answer the question."""
     inputs: tuple[str, ...] = ("model",)
+    memory: Callable[[Any, Mapping[str, Any]], int] | None = None
+    """Bytes needed beside the loaded weights, from config and the subject's facts; None for the rule in `analysis.jobs.memory`."""
 
     def table(self, name: str) -> Table:
         """The declared table of that name."""
