@@ -79,14 +79,10 @@ def read_strips(subject: Any, sites: Sequence[Site], plans: dict[str, StripPlan]
         for inputs, part in subject.data.batches(batch, subject.device):
             here = np.arange(part.start, part.stop)
             if np.isin(here, wanted).any():
-                reader.begin(here, positions(Frame.of(inputs)))
-                session.run(inputs)
+                frame = Frame.of(inputs)
+                reader.begin(here, frame)
+                session.run(inputs, frame)
             report(part.stop / subject.data.n_windows)
-
-
-def positions(frame: Any) -> int:
-    """Positions of the examples of a batch; 0 where they are no sequences."""
-    return 0 if frame.mask is None else frame.mask.shape[1]
 
 
 def example_rows(site: Site, examples: Examples, plan: StripPlan) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from analysis.neurons.tables import TABLES
 from analysis.spec import Analysis, Figure, Source, setting
 from figures.spec import Axis, FigureSpec, Series
@@ -78,12 +76,11 @@ def run(config: NeuronActivityConfig, inputs: Mapping[str, Any], work: Any) -> I
 
 def _observe(subject: Any, observer: Any, batch: int, part: slice, report: Callable[[float], None]) -> None:
     from analysis.capture import Frame, capture
-    from analysis.neurons.examples import positions
 
     with capture(subject.model, observer.sites, observer) as session:
         for inputs, windows in subject.data.batches(batch, subject.device, part):
             frame = Frame.of(inputs)
-            observer.begin(windows, positions(frame))
+            observer.begin(windows, frame)
             session.run(inputs, frame)
             observer.end()
             report((windows.stop - part.start) / (part.stop - part.start))
@@ -93,10 +90,12 @@ def _examples(subject: Any, sites: list[Any], accumulators: Mapping[str, Any], b
     """Examples of all sites at once: they are read in one pass."""
     import numpy as np
 
+    from analysis.capture import Frame
     from analysis.neurons.examples import example_rows, examples_of, read_strips, strip_plan, window_rows
 
     for _ in work.units(["all sites"], what="reading examples"):
-        lengths = {s.name: rows_per_window(s, accumulators[s.name], subject.data) for s in sites}
+        first, _ = next(iter(subject.data.batches(1, subject.device)))
+        lengths = {s.name: rows_per_window(s, accumulators[s.name], Frame.of(first)) for s in sites}
         found = {s.name: examples_of(accumulators[s.name], lengths[s.name]) for s in sites}
         plans = {s.name: strip_plan(found[s.name], lengths[s.name]) for s in sites if len(found[s.name].neuron)}
         shown = [s for s in sites if s.name in plans]
@@ -108,11 +107,10 @@ def _examples(subject: Any, sites: list[Any], accumulators: Mapping[str, Any], b
         yield "windows", window_rows(subject.data, np.unique(np.concatenate([plan.windows for plan in plans.values()])))
 
 
-def rows_per_window(site: Any, accumulator: Any, data: Any) -> int:
-    """Rows a window gives at a site: its tokens, or the positions of an image."""
-    if data.token_ids is not None and site.stream != "rows":
-        return data.token_ids.shape[1]
-    return max(1, accumulator.n_rows // accumulator.n_windows)
+def rows_per_window(site: Any, accumulator: Any, frame: Any) -> int:
+    """Rows a window has at a site, padding among them: its positions, or the places of an image."""
+    shape = frame.shape(site.stream)
+    return max(1, accumulator.n_rows // accumulator.n_windows) if shape is None else shape[1]
 
 
 def _sites(
@@ -156,7 +154,7 @@ def _facts(
 # Figures
 
 
-def _n(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
+def _n(rows: Any, provenance: Mapping[str, Any]) -> str:
     facts = provenance["facts"]
     return (
         f"{int(rows['n_neurons'].sum()):,} neurons of {provenance['model_label']}, {facts['n_tokens']:,} tokens "
@@ -164,7 +162,7 @@ def _n(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
     )
 
 
-def _short(rows: pd.DataFrame) -> pd.DataFrame:
+def _short(rows: Any) -> Any:
     """One row per layer where it has one site; else the site's name tells them apart."""
     shown = rows.sort_values(["layer", "hook_name"]).reset_index(drop=True)
     one_each = shown["layer"].is_unique
@@ -172,7 +170,7 @@ def _short(rows: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def draw_classes(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> FigureSpec:
+def draw_classes(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Dead / rare / undecided / normal / dense per layer."""
     shown = _short(rows)
     long = shown.melt(["place", "n_neurons"], [f"n_{c}" for c in CLASS_ORDER], var_name="class", value_name="count")
@@ -198,7 +196,7 @@ def draw_classes(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> FigureSpe
     )
 
 
-def draw_densities(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> FigureSpec:
+def draw_densities(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Histogram of neurons' densities on a log axis."""
     fired = rows[rows["low"] > 0].groupby(["low", "high"], as_index=False)["n_neurons"].sum()
     silent = int(rows.loc[rows["low"] == 0, "n_neurons"].sum())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.capture.site import Site
+from analysis.capture.site import TOKEN_STREAMS, Frame, Site
 from analysis.spec import IncompatibleSubject, UserError
 from analysis.stats.activity import ActiveRule, above_magnitude, exact_nonzero, relative_contribution
 from analysis.stats.neurons import NeuronActivity
@@ -31,7 +31,10 @@ def neuron_sites(subject: Any) -> list[Site]:
     from analysis.capture import find_sites
 
     batch, _ = next(iter(subject.data.batches(2, subject.device)))
-    sites = [s for s in find_sites(subject.model, batch, names=subject.hook_names()) if s.kind in NEURON_KINDS and s.width]
+    found = find_sites(subject.model, batch, names=subject.hook_names())
+    # A pooled vector read by a classifier is no token's neuron.
+    is_text = subject.data.token_ids is not None
+    sites = [s for s in found if s.kind in NEURON_KINDS and s.width and not (is_text and s.stream == "rows")]
     if not sites:
         raise IncompatibleSubject(
             f"{subject.label} has no FFN site: no matrix product reads the output of an activation function, so there are no neurons "
@@ -87,6 +90,26 @@ def active_rule(model: nn.Module, site: Site, active: float, magnitude: float) -
     return exact_nonzero(site.width) if has_exact_zeros(site) else above_magnitude(site.width, magnitude)
 
 
+class Lengths:
+    """Positions per window in each token stream. They number the tokens, so they must be the same in every batch."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, int] = {}
+
+    def see(self, frame: Frame) -> None:
+        """Take note of a batch. Raises `UserError` where its windows are longer or shorter than those before."""
+        for stream in TOKEN_STREAMS:
+            shape = frame.shape(stream)
+            if shape is not None and self._found.setdefault(stream, shape[1]) != shape[1]:
+                raise UserError(
+                    f"all examples must have the same length, got {self._found[stream]} and {shape[1]} positions; pad them to one length."
+                )
+
+    def of(self, site: Site) -> int:
+        """Positions per window at a site of a token stream."""
+        return self._found[site.stream]
+
+
 class NeuronObserver:
     """Passes what flows past the sites on to one accumulator each; reduces at once, keeps nothing of the stream's size."""
 
@@ -107,13 +130,14 @@ class NeuronObserver:
             )
             for site in self.sites
         }
-        self._part, self._length = slice(0, 0), 0
+        self._part, self._lengths = slice(0, 0), Lengths()
         self._rows: dict[int, Rows] = {}
         self._seen: dict[str, np.ndarray] = {}
 
-    def begin(self, part: slice, length: int) -> None:
-        """The next batch holds these windows, each of ``length`` positions (0 where the inputs are no sequences)."""
-        self._part, self._length, self._rows, self._seen = part, length, {}, {}
+    def begin(self, part: slice, frame: Frame) -> None:
+        """The next batch holds these windows."""
+        self._part, self._rows, self._seen = part, {}, {}
+        self._lengths.see(frame)
 
     def end(self) -> None:
         """Count the windows of the batch that a site saw no row of (experts that were not chosen)."""
@@ -138,20 +162,20 @@ class NeuronObserver:
                 f"{site.hook_name} runs more than once in a forward pass (shared layers), which neuron_activity cannot tell apart; "
                 f"weight_sparsity can still be run."
             )
-        here = self._rows_for(len(values), rows)
+        here = self._rows_for(len(values), rows, site)
         self._seen[site.name] = np.unique(here.window_id)
         accumulator = self.accumulators[site.name]
         # In float32: a norm in bfloat16 would be off by up to 0.4 %.
         scale = output.float().norm(dim=1) if output is not None and accumulator.rule.kind == "relative" else None
         accumulator.update(here, values, scale=scale, gate=gate, up=up)
 
-    def _rows_for(self, n: int, rows: Tensor | None) -> Rows:
+    def _rows_for(self, n: int, rows: Tensor | None, site: Site) -> Rows:
         """Token, window and document of each of n rows; all positions of the batch in order where ``rows`` is None."""
         if rows is None:
             if n not in self._rows:
                 self._rows[n] = batch_rows(self._data, self._part, n, self._config)
             return self._rows[n]
-        everything = self._rows_for((self._part.stop - self._part.start) * self._length, None)
+        everything = self._rows_for((self._part.stop - self._part.start) * self._lengths.of(site), None, site)
         return everything.take(rows.cpu().numpy(), whole=True)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -204,11 +228,12 @@ class StripReader:
 
     def __init__(self, wanted: Mapping[str, StripPlan]) -> None:
         self._wanted = wanted
-        self._windows, self._length = np.zeros(0, np.int64), 0
+        self._windows, self._lengths = np.zeros(0, np.int64), Lengths()
 
-    def begin(self, windows: np.ndarray, length: int) -> None:
-        """The next batch holds these windows, ascending, each of ``length`` positions."""
-        self._windows, self._length = windows, length
+    def begin(self, windows: np.ndarray, frame: Frame) -> None:
+        """The next batch holds these windows, ascending."""
+        self._windows = windows
+        self._lengths.see(frame)
 
     def values(self, site: Site, values: Tensor, rows: Tensor | None) -> None:
         """Keep what the plan of the site asks for."""
@@ -217,7 +242,7 @@ class StripReader:
             return
         block = values.float()
         if rows is not None:
-            full = block.new_zeros(len(self._windows) * self._length, block.shape[1])
+            full = block.new_zeros(len(self._windows) * self._lengths.of(site), block.shape[1])
             full[rows] = block
             block = full
         plan.read(block.reshape(len(self._windows), -1, block.shape[1]).cpu().numpy(), self._windows)

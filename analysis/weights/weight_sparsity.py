@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from analysis.spec import Analysis, Column, Figure, Source, Table, setting
 from figures.spec import Axis, FigureSpec
 
@@ -134,7 +132,7 @@ def measure(tensor: Any, near: float) -> tuple[dict[str, Any], dict[str, list[An
     import numpy as np
 
     from analysis.stats.histogram import N_BINS, bin_index
-    from analysis.stats.sparsity import Measured, PowerSums, hoyer_of_norms
+    from analysis.stats.sparsity import PowerSums, hoyer_of_norms, pq_index_of_sums
 
     flat = tensor.read().reshape(-1)
     sums, counts, nonfinite = PowerSums((0.5, 1.0, 2.0)), np.zeros(N_BINS, np.int64), 0
@@ -147,8 +145,8 @@ def measure(tensor: Any, near: float) -> tuple[dict[str, Any], dict[str, list[An
     square_sum = sums.sums.get(2.0, 0.0)
     rms = (square_sum / sums.n) ** 0.5 if sums.n else 0.0
     n_near = sum(int((part.double().abs() <= near * rms).sum()) for part in flat.split(SLICE)) if rms else sums.n_zero
-    pq = sums.pq_index(0.5, 1.0) if sums.n else Measured(np.float64(0), np.bool_(False))
-    hoyer = hoyer_of_norms(sums.sums.get(1.0, 0.0), np.float64(square_sum), sums.n)
+    pq = pq_index_of_sums(sums.n, sums.sums.get(0.5, 0.0), sums.sums.get(1.0, 0.0), 0.5, 1.0)
+    hoyer = hoyer_of_norms(np.asarray(sums.sums.get(1.0, 0.0)), np.asarray(square_sum), sums.n)
     n = flat.numel()
     row = {
         "tensor": tensor.name,
@@ -222,16 +220,16 @@ def _totals(tensors: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, li
 # Figures
 
 
-def _denominator(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
+def _denominator(rows: Any, provenance: Mapping[str, Any]) -> str:
     return f"{len(rows)} block matrices of {provenance['model_label']}, {int(rows['n_weights'].sum()):,} weights"
 
 
-def _block_matrices(rows: pd.DataFrame) -> pd.DataFrame:
+def _block_matrices(rows: Any) -> Any:
     inside = rows["layer"].notna() & (rows["shape"].map(len) >= 2)
     return rows[inside].sort_values(["layer", "tensor"])
 
 
-def draw_pq_index(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> FigureSpec:
+def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """PQ Index per block matrix: layer by role."""
     shown = _block_matrices(rows).dropna(subset=["pq_index"])
     return FigureSpec(
@@ -247,7 +245,7 @@ def draw_pq_index(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> FigureSp
     )
 
 
-def draw_near_zeros(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> FigureSpec:
+def draw_near_zeros(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Share of near-zero weights per block matrix: layer by role."""
     shown, near = _block_matrices(rows), provenance["config"]["near"]
     exact = shown["n_zero"].sum() / shown["n_weights"].sum()
