@@ -1,0 +1,35 @@
+"""Results that stay: sealed runs in DuckDB, found through a catalogue in SQLite. Knows nothing of models.
+
+with store.begin(key, record) as attempt:
+    for unit in units:
+        if unit not in attempt.done():
+            attempt.commit(unit, tables, state)
+    path = attempt.seal(layouts, provenance)
+store.read(path, "layers", where=[Filter("layer", "<", 4)], order_by=["density"])
+"""
+
+from store.attempt import Attempt
+from store.errors import JobNotFound, NoSpace, RunLocked, RunNotFound, StoreError
+from store.jobs import Job, JobStatus
+from store.models import ModelInfo
+from store.records import ColumnInfo, Filter, Order, RunInfo, TableInfo, TableLayout
+from store.store import Store
+
+__all__ = [
+    "Attempt",
+    "ColumnInfo",
+    "Filter",
+    "Job",
+    "JobNotFound",
+    "JobStatus",
+    "ModelInfo",
+    "NoSpace",
+    "Order",
+    "RunInfo",
+    "RunLocked",
+    "RunNotFound",
+    "Store",
+    "StoreError",
+    "TableInfo",
+    "TableLayout",
+]

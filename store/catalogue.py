@@ -1,0 +1,268 @@
+"""The catalogue: what is known about runs, in one SQLite file that many processes read and write.
+
+What it says of runs is derived from the sealed files: deleted, it is rebuilt from them, and only the history of jobs
+is lost. WAL mode, one short transaction per write, a connection per operation (so threads and forked children need no
+care). The schema grows by appending to `_MIGRATIONS`; jobs (`store.jobs`) and models (`store.models`) have tables of
+their own beside these two, with a run's ``id`` as the link.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from store.errors import StoreError, is_no_space, no_space
+from store.records import RunInfo, Status, to_json
+
+_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE runs (
+        file TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        id TEXT NOT NULL, key TEXT NOT NULL, attempt INTEGER NOT NULL,
+        slug TEXT NOT NULL, version INTEGER NOT NULL, model TEXT NOT NULL, data TEXT,
+        status TEXT NOT NULL, words TEXT NOT NULL,
+        started TEXT NOT NULL, finished TEXT NOT NULL, seconds REAL NOT NULL,
+        provenance TEXT
+    );
+    CREATE INDEX runs_by_key ON runs (key, attempt);
+    CREATE INDEX runs_by_id ON runs (id);
+    CREATE TABLE summaries (
+        file TEXT NOT NULL REFERENCES runs (file) ON DELETE CASCADE, name TEXT NOT NULL, rows TEXT NOT NULL,
+        PRIMARY KEY (file, name)
+    );
+    """,
+    """
+    CREATE TABLE jobs (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+        spec TEXT NOT NULL, origin TEXT NOT NULL, resumes TEXT,
+        status TEXT NOT NULL, words TEXT NOT NULL,
+        submitted TEXT NOT NULL, started TEXT, finished TEXT, heartbeat TEXT, stop_asked TEXT,
+        host TEXT NOT NULL, pid INTEGER NOT NULL, process_start REAL NOT NULL,
+        what TEXT NOT NULL, done REAL NOT NULL, total REAL NOT NULL, seconds_left REAL,
+        key TEXT, run TEXT
+    );
+    CREATE INDEX jobs_by_status ON jobs (status, place);
+    CREATE TABLE models (
+        ref TEXT PRIMARY KEY, name TEXT NOT NULL, label TEXT NOT NULL, source TEXT NOT NULL, task TEXT, dtype TEXT NOT NULL,
+        fingerprints TEXT NOT NULL, facts TEXT NOT NULL, seen TEXT NOT NULL
+    );
+    CREATE TABLE needs (
+        ref TEXT NOT NULL REFERENCES models (ref) ON DELETE CASCADE, slug TEXT NOT NULL, version INTEGER NOT NULL, words TEXT,
+        PRIMARY KEY (ref, slug)
+    );
+    """,
+)
+"""Statement i brings the schema from version i to i + 1. Only ever append."""
+
+_CURRENT = """
+    status = 'sealed' AND attempt = (SELECT max(attempt) FROM runs AS r WHERE r.key = runs.key AND r.status = 'sealed')
+"""
+"""The attempt that counts is the newest sealed one: a rule, so there is nothing to get out of step."""
+
+
+_WRITE = "BEGIN IMMEDIATE"
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What tells whether a file is still the one that was catalogued."""
+
+    size: int
+    mtime_ns: int
+
+
+class Catalogue:
+    """The SQLite file. Every method is one short transaction."""
+
+    def __init__(self, path: Path, runs_folder: Path) -> None:
+        self.path = path
+        self._runs_folder = runs_folder
+        with self._connected():
+            pass
+
+    @contextmanager
+    def _connected(self, begin: str = "BEGIN") -> Iterator[sqlite3.Connection]:
+        """A connection inside a transaction that is committed at the end; the file and its schema are made on demand.
+
+        Who is going to write says so at the start (`_WRITE`): a reader that turns writer half-way does not wait for others
+        but fails.
+        """
+        try:
+            connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            try:
+                connection.row_factory = sqlite3.Row
+                self._prepare(connection)
+                connection.execute("PRAGMA synchronous = normal")
+                connection.execute("PRAGMA foreign_keys = on")
+                connection.execute(begin)
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            if is_no_space(error):
+                raise no_space(self.path.parent, 1_000_000, "sealed runs are kept and found again") from error
+            raise StoreError(
+                f"{self.path} must be a catalogue that can be read and written, got {error}; "
+                "if it is damaged, move it away: it is made anew from the sealed runs."
+            ) from error
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that only reads, for the tables beside the runs."""
+        return self._connected()
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that writes, for the tables beside the runs; committed at the end, undone by an exception."""
+        return self._connected(_WRITE)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        version = _version(connection)
+        if version == len(_MIGRATIONS):
+            return
+        if version > len(_MIGRATIONS):
+            raise StoreError(
+                f"{self.path} must have schema version {len(_MIGRATIONS)} or older, got {version}; update the program that reads it."
+            )
+        # Changing to WAL does not wait for other connections as ordinary writes do; the folder's lock lets one in at a time.
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            connection.execute("PRAGMA journal_mode = wal")
+            for number in range(_version(connection), len(_MIGRATIONS)):
+                connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
+        finally:
+            os.close(folder)
+
+    def stamps(self) -> dict[str, FileStamp]:
+        """Every catalogued file that was there when last looked at, with its stamp."""
+        with self._connected() as connection:
+            rows = connection.execute("SELECT file, size, mtime_ns FROM runs WHERE status <> 'missing'").fetchall()
+        return {row["file"]: FileStamp(row["size"], row["mtime_ns"]) for row in rows}
+
+    def add(self, file: str, stamp: FileStamp, run: Mapping[str, Any], summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Enter a sealed file, or enter it anew. ``run`` is its row of table ``run``, JSON columns decoded."""
+        name = f"{run['key']}-{run['attempt']}"
+        with self._connected(_WRITE) as connection:
+            twin = connection.execute(
+                "SELECT file FROM runs WHERE id = ? AND status = 'sealed' AND file <> ? ORDER BY file", [name, file]
+            ).fetchone()
+            status, words = "sealed", ""
+            if twin:
+                status = "duplicate"
+                words = f"a run must be in the store once, got {name} in both {twin['file']} and {file}; remove one of the files."
+            entry = {name: run[name] for name in ("key", "attempt", "slug", "version", "model", "data", "seconds")}
+            entry |= {"file": file, "size": stamp.size, "mtime_ns": stamp.mtime_ns, "id": name, "status": status, "words": words}
+            entry |= {"started": _text(run["started"]), "finished": _text(run["finished"]), "provenance": to_json(run)}
+            _replace(connection, entry)
+            connection.executemany(
+                "INSERT INTO summaries VALUES (?, ?, ?)", [(file, table, to_json(list(kept))) for table, kept in summaries.items()]
+            )
+
+    def add_unreadable(self, file: str, stamp: FileStamp, words: str) -> None:
+        """Remember a file in the runs folder that is no sealed run, with the sentence that says why."""
+        now = _text(datetime.now(UTC))
+        name = file.removesuffix(".duckdb")
+        entry = {"file": file, "size": stamp.size, "mtime_ns": stamp.mtime_ns, "id": name, "key": name, "attempt": 0}
+        entry |= {"slug": "", "version": 0, "model": "", "data": None, "status": "unreadable", "words": words}
+        entry |= {"started": now, "finished": now, "seconds": 0.0, "provenance": None}
+        with self._connected(_WRITE) as connection:
+            _replace(connection, entry)
+
+    def mark_missing(self, files: Sequence[str]) -> None:
+        """Say of these files that they are gone; what was known about them stays. What doubled them is looked at again."""
+        now = datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+        words = "the file {} must be in {}, got nothing there on {}; copy it back or run the analysis again."
+        said = [(words.format(file, self._runs_folder, now), file) for file in files]
+        with self._connected(_WRITE) as connection:
+            connection.executemany("UPDATE runs SET status = 'missing', words = ? WHERE file = ?", said)
+            connection.execute("UPDATE runs SET mtime_ns = 0 WHERE status = 'duplicate'")
+
+    def runs(self, where: Mapping[str, Any] | None = None, *, current_only: bool = False, summaries: bool = True) -> list[RunInfo]:
+        """Runs whose columns have the given values, newest first."""
+        conditions = [f"{column} = :{column}" for column in where or {}] + ([_CURRENT] if current_only else [])
+        condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        text = f"SELECT *, ({_CURRENT}) AS current FROM runs {condition} ORDER BY finished DESC, id"
+        kept: dict[str, dict[str, Any]] = {}
+        with self._connected() as connection:
+            rows = connection.execute(text, dict(where or {})).fetchall()
+            for one in connection.execute("SELECT * FROM summaries") if summaries else ():
+                kept.setdefault(one["file"], {})[one["name"]] = one["rows"]
+        return [self._info(row, kept.get(row["file"], {})) for row in rows]
+
+    def last_attempt(self, key: str) -> int:
+        """The highest attempt number this key was ever catalogued with; 0 where there is none."""
+        with self._connected() as connection:
+            return connection.execute("SELECT coalesce(max(attempt), 0) FROM runs WHERE key = ?", [key]).fetchone()[0]
+
+    def _info(self, row: sqlite3.Row, summaries: Mapping[str, str]) -> RunInfo:
+        return make_info(
+            json.loads(row["provenance"]) if row["provenance"] else dict(row) | {"config": {}, "tables": {}},
+            path=self._runs_folder / row["file"],
+            size=row["size"],
+            name=row["id"],
+            status=row["status"],
+            words=row["words"],
+            current=bool(row["current"]),
+            summaries={name: json.loads(text) for name, text in summaries.items()},
+        )
+
+
+def make_info(
+    run: Mapping[str, Any],
+    *,
+    path: Path,
+    size: int,
+    name: str,
+    status: Status,
+    words: str,
+    current: bool,
+    summaries: Mapping[str, list[dict[str, Any]]],
+) -> RunInfo:
+    """A `RunInfo` from the row of table ``run`` and what the file's place says."""
+    return RunInfo(
+        id=name,
+        key=run["key"],
+        attempt=run["attempt"],
+        slug=run["slug"],
+        version=run["version"],
+        model=run["model"],
+        data=run["data"],
+        config=run["config"] or {},
+        status=status,
+        words=words,
+        started=_time(run["started"]),
+        finished=_time(run["finished"]),
+        seconds=run["seconds"],
+        path=path,
+        size=size,
+        current=current,
+        rows={table: about["rows"] for table, about in run["tables"].items()},
+        provenance=run,
+        summaries=summaries,
+    )
+
+
+def _replace(connection: sqlite3.Connection, entry: Mapping[str, Any]) -> None:
+    connection.execute("DELETE FROM runs WHERE file = :file", entry)
+    connection.execute(f"INSERT INTO runs ({', '.join(entry)}) VALUES ({', '.join(':' + column for column in entry)})", entry)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _time(value: datetime | str) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _text(value: datetime | str) -> str:
+    return _time(value).isoformat()

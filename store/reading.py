@@ -1,0 +1,279 @@
+"""Reading sealed runs: hardened read-only connections, pooled, and queries made of checked names and bound values.
+
+A file is attached to an in-memory database of its own, which is then locked down: no file system, no extensions, no
+settings. So another program in this process may open the same file with other settings. A connection is only ever used
+through `.cursor()`: threads that share one without it get each other's answers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store import sql
+from store.errors import StoreError
+from store.records import OPS, ColumnInfo, Filter, Order, TableInfo
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import pyarrow as pa
+
+ALIAS = "sealed"
+MEMORY_EACH = "512MB"
+OPEN_FILES = 16
+"""Sealed files kept open per process; the one unused longest is closed first."""
+
+
+def harden(connection: duckdb.DuckDBPyConnection) -> None:
+    """Switch off files, extensions and settings for good. What is attached stays attached.
+
+    Switching off external access alone leaves a hole: DuckDB then still allows every path that is attached, also for
+    writing, and ``COPY ... TO`` the sealed file itself would replace it. Hence the file system is switched off as well.
+    """
+    for setting in ("enable_external_access", "autoinstall_known_extensions", "allow_community_extensions"):
+        connection.execute(f"SET {setting} = false")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
+    connection.execute("SET lock_configuration = true")
+
+
+def open_memory(memory: str) -> duckdb.DuckDBPyConnection:
+    """A private in-memory database that never spills to disk, with room for ``memory`` and a few threads."""
+    import duckdb
+
+    threads = max(1, min(4, os.cpu_count() or 1))
+    return duckdb.connect(":memory:", config={"memory_limit": memory, "threads": threads, "temp_directory": ""})
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, alias: str) -> None:
+    """Attach a sealed file for reading, or say in a sentence why it is none."""
+    import duckdb
+
+    try:
+        if not path.is_file():
+            raise StoreError(f"{path} must be a sealed run, got no such file; list the runs that are there.")
+        connection.execute(f"ATTACH {sql.literal(str(path))} AS {sql.name(alias)} (READ_ONLY)")
+        known = connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = ? AND table_name = 'run'", [alias]
+        ).fetchall()
+    except duckdb.Error as error:
+        raise StoreError(_cannot_open(path, str(error))) from error
+    if not {"key", "attempt", "slug", "tables"} <= {row[0] for row in known}:
+        raise StoreError(f"{path} must be a sealed run, got a DuckDB file without a table that describes one; choose another file.")
+
+
+def _cannot_open(path: Path, reason: str) -> str:
+    if "Conflicting lock" in reason:
+        return f"{path} must not be open for writing, got another program that has it open so; close it there."
+    first = reason.splitlines()[0].rstrip(".!")
+    return f"{path} must be a sealed run that can be read, got {first}; copy it again or run the analysis again."
+
+
+@dataclass(frozen=True)
+class _Open:
+    connection: duckdb.DuckDBPyConnection
+    tables: Mapping[str, TableInfo]
+
+
+_ABANDONED: list[object] = []
+"""Connections a forked child has inherited. Their threads stayed behind: they can be neither used nor closed there."""
+
+
+class Pool:
+    """The sealed files this process has open, the least recently used closed first. Safe to use from any thread."""
+
+    def __init__(self, capacity: int = OPEN_FILES) -> None:
+        self._capacity = capacity
+        self._mutex = threading.Lock()
+        self._open: OrderedDict[tuple[str, int, int, int], _Open] = OrderedDict()
+        self._process = os.getpid()
+
+    @contextmanager
+    def reader(self, path: Path) -> Iterator[Reader]:
+        """A reader of one file with a cursor of its own. Any failure of DuckDB in the block becomes a sentence."""
+        import duckdb
+
+        cursor, tables = self._cursor(path)
+        try:
+            yield Reader(path, cursor, tables)
+        except (duckdb.IOException, duckdb.InternalError, duckdb.SerializationException) as error:
+            raise StoreError(_cannot_open(path, str(error))) from error
+        except duckdb.Error as error:
+            first = str(error).splitlines()[0].rstrip(".")
+            raise StoreError(f"{path.name} must be able to answer this query, got {first}; correct the query.") from error
+        finally:
+            cursor.close()
+
+    def _cursor(self, path: Path) -> tuple[duckdb.DuckDBPyConnection, Mapping[str, TableInfo]]:
+        """A cursor is made under the mutex; closing a connection later leaves cursors that are at work alone."""
+        try:
+            seen = path.stat()
+        except OSError as error:
+            raise StoreError(f"{path} must be a sealed run, got {error.strerror}; list the runs that are there.") from error
+        key = (os.path.realpath(path), seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        with self._mutex:
+            if self._process != os.getpid():
+                _ABANDONED.append(self._open)
+                self._open, self._process = OrderedDict(), os.getpid()
+            if key not in self._open:
+                self._open[key] = _open(path)
+            self._open.move_to_end(key)
+            while len(self._open) > self._capacity:
+                self._open.popitem(last=False)[1].connection.close()
+            one = self._open[key]
+            return one.connection.cursor(), one.tables
+
+    def close(self) -> None:
+        """Close every file."""
+        with self._mutex:
+            while self._open:
+                self._open.popitem()[1].connection.close()
+
+
+def _open(path: Path) -> _Open:
+    connection = open_memory(MEMORY_EACH)
+    with ExitStack() as undo:
+        undo.callback(connection.close)
+        attach(connection, path, ALIAS)
+        tables = describe_tables(connection, ALIAS)
+        harden(connection)
+        undo.pop_all()
+    return _Open(connection, tables)
+
+
+def describe_tables(connection: duckdb.DuckDBPyConnection, alias: str) -> dict[str, TableInfo]:
+    """Every table of an attached file with its comments, types and row counts, from the file itself."""
+    columns: dict[str, list[ColumnInfo]] = {}
+    for table, name, kind, comment, optional in connection.execute(
+        "SELECT table_name, column_name, data_type, comment, is_nullable FROM duckdb_columns() "
+        "WHERE database_name = ? AND schema_name = 'main' ORDER BY table_oid, column_index",
+        [alias],
+    ).fetchall():
+        columns.setdefault(table, []).append(ColumnInfo(name, kind, comment or "", bool(optional)))
+    found = {}
+    for table, comment in connection.execute(
+        "SELECT table_name, comment FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main' ORDER BY table_oid", [alias]
+    ).fetchall():
+        row = connection.execute(f"SELECT count(*) FROM {sql.name(alias)}.main.{sql.name(table)}").fetchone()
+        found[table] = TableInfo(table, comment or "", row[0] if row else 0, tuple(columns[table]))
+    return found
+
+
+class Reader:
+    """Questions to one sealed file, through one cursor."""
+
+    def __init__(self, path: Path, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, TableInfo]) -> None:
+        self.path = path
+        self.tables = tables
+        self._cursor = cursor
+
+    def table(self, name: str) -> TableInfo:
+        """The table of that name, or a sentence that lists those there are."""
+        if name not in self.tables:
+            raise StoreError(f"the table must be one of {', '.join(self.tables)}, got {name!r}; choose one of {self.path.name}'s.")
+        return self.tables[name]
+
+    def rows(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Filter] = (),
+        order_by: Sequence[Order | str] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> pa.Table:
+        """Rows as Arrow. With ``order_by``, ties are in stored order, so that pages neither overlap nor leave gaps."""
+        info = self.table(table)
+        known = {column.name: column for column in info.columns}
+        wanted = [_column(info, known, name).name for name in (columns or known)]
+        condition, values = _where(info, known, where)
+        text = f"SELECT {', '.join(map(sql.name, wanted))} FROM {ALIAS}.main.{sql.name(table)}{condition}"
+        if order_by:
+            orders = [Order(one) if isinstance(one, str) else one for one in order_by]
+            terms = [f"{sql.name(_column(info, known, o.column).name)} {'DESC' if o.descending else 'ASC'} NULLS LAST" for o in orders]
+            text += f" ORDER BY {', '.join(terms)}, rowid"
+        text += _page(limit, offset)
+        return self._cursor.sql(text, params=values).to_arrow_table()
+
+    def count(self, table: str, where: Sequence[Filter] = ()) -> int:
+        """How many rows fulfil all conditions."""
+        info = self.table(table)
+        if not where:
+            return info.rows
+        condition, values = _where(info, {column.name: column for column in info.columns}, where)
+        row = self._cursor.execute(f"SELECT count(*) FROM {ALIAS}.main.{sql.name(table)}{condition}", values).fetchone()
+        return row[0] if row else 0
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Arrow to pandas, where whole numbers and truth values with gaps stay what they are instead of becoming floats."""
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable: dict[pa.DataType, Any] = {pa.bool_(): pd.BooleanDtype()}
+    for bits in (8, 16, 32, 64):
+        nullable[getattr(pa, f"int{bits}")()] = getattr(pd, f"Int{bits}Dtype")()
+        nullable[getattr(pa, f"uint{bits}")()] = getattr(pd, f"UInt{bits}Dtype")()
+    frame = table.to_pandas()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and column.type in nullable:
+            frame[name] = column.to_pandas(types_mapper=nullable.get)
+    return frame
+
+
+def _page(limit: int | None, offset: int) -> str:
+    for what, value in (("limit", 0 if limit is None else limit), ("offset", offset)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise StoreError(f"{what} must be a whole number of rows, at least 0, got {value!r}; ask for a page that exists.")
+    return (f" LIMIT {limit}" if limit is not None else "") + (f" OFFSET {offset}" if offset else "")
+
+
+def _column(info: TableInfo, known: Mapping[str, ColumnInfo], name: str) -> ColumnInfo:
+    if name not in known:
+        raise StoreError(f"the column must be one of {', '.join(known)}, got {name!r}; choose one of table {info.name}'s.")
+    return known[name]
+
+
+def _where(info: TableInfo, known: Mapping[str, ColumnInfo], filters: Sequence[Filter]) -> tuple[str, list[Any]]:
+    terms: list[str] = []
+    values: list[Any] = []
+    for one in filters:
+        term, bound = _condition(_column(info, known, one.column), one)
+        terms.append(term)
+        values += bound
+    return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
+
+
+def _condition(column: ColumnInfo, one: Filter) -> tuple[str, list[Any]]:
+    """One filter as SQL with placeholders, and the values for them."""
+    name = sql.name(column.name)
+    # Bound values take part in DuckDB's casts; next to text they must be text, or the column would be cast to a number.
+    mark = "CAST(? AS VARCHAR)" if column.type.startswith("VARCHAR") else "?"
+    if one.op not in OPS:
+        raise StoreError(f"a comparison must be one of {', '.join(OPS)}, got {one.op!r}; choose one of them.")
+    if one.op == "in":
+        values = [_bound(value) for value in one.value]
+        return (f"{name} IN ({', '.join([mark] * len(values))})", values) if values else ("false", [])
+    value = _bound(one.value)
+    if value is None:
+        if one.op not in ("=", "!="):
+            raise StoreError(f"{column.name} {one.op} must have a value to compare with, got None; use = or != to ask for missing values.")
+        return f"{name} IS {'' if one.op == '=' else 'NOT '}NULL", []
+    if one.op == "contains":
+        if column.type.endswith("]"):
+            return f"list_contains({name}, {mark})", [value]
+        return f"contains(lower(CAST({name} AS VARCHAR)), lower(CAST(? AS VARCHAR)))", [value]
+    operator = "IS DISTINCT FROM" if one.op == "!=" else one.op
+    return f"{name} {operator} {mark}", [value]
+
+
+def _bound(value: Any) -> Any:
+    """A value DuckDB can bind: numpy's scalars as Python's."""
+    return value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
