@@ -1,0 +1,1 @@
+"""Maths only: tensors in, numbers out. Bounded accumulators, intervals, sparsity measures; no models, no store."""
