@@ -1,0 +1,1 @@
+"""What pages share: the store's handle, charts, tables, provenance, words and links. Nothing here computes a measurement."""

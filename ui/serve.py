@@ -1,0 +1,72 @@
+"""How the dashboard is started: one command for the command line, tests and deployments. Imports no Streamlit.
+
+Every option that makes it safe is on the command line, so that neither a user's own Streamlit settings nor the folder it
+is started from can undo it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from analysis.spec import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+ENTRY = ROOT / "ui" / "server.py"
+STORE_VARIABLE = "SPARSESCOPE_STORE"
+"""Environment variable that tells the pages which store to show."""
+DEFAULT_STORE = "results"
+DEFAULT_PORT = 8501
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+HEALTH = "/healthz"
+
+
+def serve_command(
+    store: str | Path,
+    port: int = DEFAULT_PORT,
+    address: str = "127.0.0.1",
+    *,
+    open_browser: bool = False,
+    hosts: Sequence[str] = (),
+    entry: Path = ENTRY,
+) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment that serve the dashboard on ``store``.
+
+    ``hosts`` are further names the dashboard may be asked for by (the name of a machine it is shared from); requests for
+    any other name are refused, which stops a foreign web page from reading the dashboard through a renamed address.
+    """
+    if not 1 <= port <= 65535:
+        raise UserError(f"port must be between 1 and 65535, got {port}; choose another with --port.")
+    names = list(dict.fromkeys([*LOCAL_HOSTS, *([address] if address not in ("0.0.0.0", "::") else []), *hosts]))
+    options: Mapping[str, str] = {
+        "server.address": address,
+        "server.port": str(port),
+        "server.headless": "false" if open_browser else "true",
+        "server.fileWatcherType": "none",
+        "server.enableStaticServing": "false",
+        "server.enableCORS": "true",
+        "server.enableXsrfProtection": "true",
+        "browser.gatherUsageStats": "false",
+        "browser.serverAddress": "localhost" if address in LOCAL_HOSTS or not hosts else hosts[0],
+        "client.toolbarMode": "viewer",
+        "client.showErrorDetails": "none",
+        "global.developmentMode": "false",
+    }
+    argv = [sys.executable, "-m", "streamlit", "run", str(entry)]
+    argv += [f"--{name}={value}" for name, value in options.items()]
+    argv += [f"--server.allowedHosts={name}" for name in names]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return argv, dict(os.environ) | {STORE_VARIABLE: str(Path(store).resolve()), "PYTHONPATH": path}
+
+
+def is_up(url: str) -> bool:
+    """Whether the dashboard at ``url`` answers."""
+    try:
+        with urllib.request.urlopen(url + HEALTH, timeout=1) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
