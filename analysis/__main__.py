@@ -1,4 +1,4 @@
-"""Command line: list, describe, run, runs, export, glossary, serve. What scripts and clusters use, too.
+"""Command line: list, describe, run, jobs, runs, export, glossary, serve. What scripts and clusters use, too.
 
 Progress goes to stderr; the last line of ``run`` and ``export`` on stdout is the path of the file made.
 """
@@ -6,7 +6,6 @@ Progress goes to stderr; the last line of ``run`` and ``export`` on stdout is th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis import ANALYSES, find_analysis
-from analysis.spec import EVIDENCE_WORDS, Analysis, BadConfig, Setting, UserError, make_config, settings_of
+from analysis.commands import add_commands, add_queue_flags, run
+from analysis.spec import EVIDENCE_WORDS, Analysis, Setting, UserError, settings_of
 from figures.export import SUFFIXES, FigureError
 from store import StoreError
 
@@ -51,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     slugs = one.add_subparsers(required=True, metavar="SLUG", dest="slug")
     for analysis in ANALYSES:
         _add_run(slugs, analysis)
+
+    add_commands(commands, _add_store)
 
     one = commands.add_parser("runs", help="the sealed runs of a store")
     _add_store(one)
@@ -95,11 +97,12 @@ def _add_run(slugs: Any, analysis: Analysis) -> None:
     one.add_argument("--config", type=Path, metavar="FILE.json", help="settings from a file; --set goes before it")
     one.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     one.add_argument("--force", action="store_true", help="run again although a sealed run exists")
+    add_queue_flags(one)
     _add_store(one)
     group = one.add_argument_group("settings")
     for s in settings_of(analysis.config):
         group.add_argument(f"--{s.name.replace('_', '-')}", dest=f"set_{s.name}", metavar=s.type.__name__.upper(), help=_words(s))
-    one.set_defaults(command=_run)
+    one.set_defaults(command=run)
 
 
 def _words(s: Setting) -> str:
@@ -131,79 +134,6 @@ def describe(analysis: Analysis) -> str:
         lines += [f"  {c.name} ({c.type}): {c.comment}" for c in table.columns]
     lines += ["", "Figures"] + [f"  {f.slug}: {f.title}" for f in analysis.figures]
     return "\n".join(lines)
-
-
-def _run(options: argparse.Namespace) -> int:
-    from analysis.runner import run
-    from store import Store
-
-    analysis = find_analysis(options.slug)
-    config = make_config(analysis.config, _settings(options, analysis))
-    with ProgressBar() as bar:
-        inputs = open_inputs(analysis, config, options, bar)
-        info = run(analysis, inputs, config, Store(options.store), force=options.force, progress=bar.show)
-    print(info.path)
-    return 0
-
-
-def _settings(options: argparse.Namespace, analysis: Analysis) -> dict[str, Any]:
-    """Settings from --config, then --set, then the flags of their own; later ones win."""
-    values: dict[str, Any] = {}
-    if options.config is not None:
-        try:
-            values |= json.loads(options.config.read_text())
-        except (OSError, ValueError) as error:
-            raise BadConfig(f"--config must be a readable JSON file of settings, got {options.config} ({error}).") from error
-    for pair in options.values:
-        name, found, value = pair.partition("=")
-        if not found:
-            raise BadConfig(f"--set must be FIELD=VALUE, got {pair!r}.")
-        values[name] = value
-    flags = {s.name: getattr(options, f"set_{s.name}") for s in settings_of(analysis.config)}
-    return values | {name: value for name, value in flags.items() if value is not None}
-
-
-def open_inputs(analysis: Analysis, config: Any, options: argparse.Namespace, bar: ProgressBar) -> dict[str, Any]:
-    """The declared inputs, opened: ``model`` from --model, the others from --with."""
-    from analysis.models import open_subject
-
-    references = {"model": options.model} | dict(pair.partition("=")[::2] for pair in options.inputs)
-    unknown = set(references) - set(analysis.inputs)
-    if unknown:
-        raise BadConfig(f"{analysis.slug} has no input {unknown.pop()!r}; its inputs are {', '.join(analysis.inputs)}.")
-    wanted = {name: getattr(config, name) for name in ("n_tokens", "window", "seed") if hasattr(config, name)}
-    data = {"data": options.data, **wanted} if analysis.reads_data else {}
-    return {role: open_subject(reference, device=options.device, progress=bar.step, **data) for role, reference in references.items()}
-
-
-class ProgressBar:
-    """Progress on stderr: what, how far, time left."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm
-
-        form = "{desc:28.28} {percentage:3.0f}% |{bar:30}| {elapsed} passed, {postfix}"
-        self._bar = tqdm(total=1.0, file=sys.stderr, bar_format=form, leave=False, disable=None)
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, progress: Any) -> None:
-        """Draw a `Progress`."""
-        left = progress.seconds_left
-        self._bar.set_description_str(progress.what, refresh=False)
-        self._bar.set_postfix_str("time left unknown" if left is None else f"{left:.0f} s left", refresh=False)
-        self._bar.n = progress.share
-        self._bar.refresh()
-
-    def step(self, what: str, done: float, total: float) -> None:
-        """Draw the progress of opening a model."""
-        from analysis.runner import Progress
-
-        self.show(Progress(what, done, total))
 
 
 def _runs(options: argparse.Namespace) -> int:

@@ -12,19 +12,23 @@ from store.attempt import Attempt
 from store.errors import JobNotFound, NoSpace, RunLocked, RunNotFound, StoreError
 from store.jobs import Job, JobStatus
 from store.models import ModelInfo
-from store.records import ColumnInfo, Filter, Order, RunInfo, TableInfo, TableLayout
+from store.records import Case, ColumnInfo, Derived, Filter, Lookup, Order, Ratio, RunInfo, TableInfo, TableLayout
 from store.store import Store
 
 __all__ = [
     "Attempt",
+    "Case",
     "ColumnInfo",
+    "Derived",
     "Filter",
     "Job",
     "JobNotFound",
     "JobStatus",
+    "Lookup",
     "ModelInfo",
     "NoSpace",
     "Order",
+    "Ratio",
     "RunInfo",
     "RunLocked",
     "RunNotFound",

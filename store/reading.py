@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store import sql
+from store.derive import PLACE, Source, source, stored
 from store.errors import StoreError
-from store.records import OPS, ColumnInfo, Filter, Order, TableInfo
+from store.records import OPS, ColumnInfo, Derived, Filter, Order, TableInfo
 
 if TYPE_CHECKING:
     import duckdb
@@ -180,6 +181,10 @@ class Reader:
             raise StoreError(f"the table must be one of {', '.join(self.tables)}, got {name!r}; choose one of {self.path.name}'s.")
         return self.tables[name]
 
+    def ask(self, text: str, values: Sequence[Any]) -> pa.Table:
+        """The answer to a query as Arrow; only `store` makes queries."""
+        return self._cursor.sql(text, params=list(values)).to_arrow_table()
+
     def rows(
         self,
         table: str,
@@ -188,28 +193,29 @@ class Reader:
         order_by: Sequence[Order | str] = (),
         limit: int | None = None,
         offset: int = 0,
+        derive: Sequence[Derived] = (),
     ) -> pa.Table:
         """Rows as Arrow. With ``order_by``, ties are in stored order, so that pages neither overlap nor leave gaps."""
-        info = self.table(table)
-        known = {column.name: column for column in info.columns}
-        wanted = [_column(info, known, name).name for name in (columns or known)]
-        condition, values = _where(info, known, where)
-        text = f"SELECT {', '.join(map(sql.name, wanted))} FROM {ALIAS}.main.{sql.name(table)}{condition}"
+        made = source(self, table, derive) if derive else Source(stored(table), (), self.table(table))
+        info, known, place = made.info, made.known, sql.name(PLACE) if derive else "rowid"
+        wanted = [checked(info, known, name).name for name in (columns or known)]
+        condition, values = conditions(info, known, where)
+        text = f"SELECT {', '.join(map(sql.name, wanted))} FROM {made.text}{condition}"
         if order_by:
             orders = [Order(one) if isinstance(one, str) else one for one in order_by]
-            terms = [f"{sql.name(_column(info, known, o.column).name)} {'DESC' if o.descending else 'ASC'} NULLS LAST" for o in orders]
-            text += f" ORDER BY {', '.join(terms)}, rowid"
-        text += _page(limit, offset)
-        return self._cursor.sql(text, params=values).to_arrow_table()
+            terms = [f"{sql.name(checked(info, known, o.column).name)} {'DESC' if o.descending else 'ASC'} NULLS LAST" for o in orders]
+            text += f" ORDER BY {', '.join(terms)}, {place}"
+        elif derive:
+            text += f" ORDER BY {place}"  # a join keeps no order of its own
+        return self.ask(text + _page(limit, offset), [*made.values, *values])
 
-    def count(self, table: str, where: Sequence[Filter] = ()) -> int:
+    def count(self, table: str, where: Sequence[Filter] = (), derive: Sequence[Derived] = ()) -> int:
         """How many rows fulfil all conditions."""
-        info = self.table(table)
         if not where:
-            return info.rows
-        condition, values = _where(info, {column.name: column for column in info.columns}, where)
-        row = self._cursor.execute(f"SELECT count(*) FROM {ALIAS}.main.{sql.name(table)}{condition}", values).fetchone()
-        return row[0] if row else 0
+            return self.table(table).rows
+        made = source(self, table, derive) if derive else Source(stored(table), (), self.table(table))
+        condition, values = conditions(made.info, made.known, where)
+        return self.ask(f"SELECT count(*) FROM {made.text}{condition}", [*made.values, *values])[0][0].as_py()
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -235,17 +241,19 @@ def _page(limit: int | None, offset: int) -> str:
     return (f" LIMIT {limit}" if limit is not None else "") + (f" OFFSET {offset}" if offset else "")
 
 
-def _column(info: TableInfo, known: Mapping[str, ColumnInfo], name: str) -> ColumnInfo:
+def checked(info: TableInfo, known: Mapping[str, ColumnInfo], name: str) -> ColumnInfo:
+    """The column of that name, or a sentence that lists those there are."""
     if name not in known:
         raise StoreError(f"the column must be one of {', '.join(known)}, got {name!r}; choose one of table {info.name}'s.")
     return known[name]
 
 
-def _where(info: TableInfo, known: Mapping[str, ColumnInfo], filters: Sequence[Filter]) -> tuple[str, list[Any]]:
+def conditions(info: TableInfo, known: Mapping[str, ColumnInfo], filters: Sequence[Filter]) -> tuple[str, list[Any]]:
+    """All filters as one WHERE clause with placeholders (empty without filters), and the values for them."""
     terms: list[str] = []
     values: list[Any] = []
     for one in filters:
-        term, bound = _condition(_column(info, known, one.column), one)
+        term, bound = _condition(checked(info, known, one.column), one)
         terms.append(term)
         values += bound
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), values

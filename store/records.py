@@ -87,6 +87,42 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """Columns that another table of the same run has for a row: at most one row there may fit the keys and conditions."""
+
+    table: str
+    on: tuple[str, ...]
+    """Key columns, by the same names in both tables."""
+    columns: tuple[tuple[str, str], ...]
+    """Pairs of a column's name there and its name here; one that is there already is replaced. NULL where no row fits."""
+    where: tuple[Filter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A column made by dividing two others; NULL where the divisor is 0. One that is there already is replaced."""
+
+    name: str
+    numerator: str
+    denominator: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A column of labels: that of the first branch whose conditions all hold. One that is there already is replaced."""
+
+    name: str
+    branches: tuple[tuple[tuple[Filter, ...], str], ...]
+    otherwise: str
+    comment: str = ""
+
+
+Derived = Lookup | Ratio | Case
+"""A step that adds or replaces columns of a table for one question; steps are taken in order, each sees the ones before."""
+
+
+@dataclass(frozen=True)
 class ColumnInfo:
     """A column as the sealed file itself describes it."""
 

@@ -24,21 +24,18 @@ from store.folders import attempts_of, check_key, partial_path, remove_folder, t
 from store.jobs import JobTable
 from store.lock import KeyLock
 from store.models import ModelInfo, ModelTable
-from store.reading import Pool, Reader, to_pandas
-from store.records import Filter, Order, RunInfo, TableInfo
+from store.questions import Questions, Ref
+from store.reading import Pool, Reader
+from store.records import RunInfo, TableInfo
 from store.seal import JSON_MARK
 
 if TYPE_CHECKING:
     import duckdb
-    import pandas as pd
 
 SUMMARY_ROWS = 10_000
 """A summary table longer than this is not copied into the catalogue: it is no summary."""
 
-Ref = RunInfo | str | Path
-
-
-class Store:
+class Store(Questions):
     """A folder of runs. Cheap to make, safe to share between threads, safe to have in any number of processes."""
 
     def __init__(self, folder: Path | str) -> None:
@@ -202,26 +199,6 @@ class Store:
         if run.status in ("missing", "unreadable"):
             raise StoreError(run.words)  # the sentence of the catalogue: why, and what to do
         return run.path
-
-    def read(
-        self,
-        run: Ref,
-        table: str,
-        *,
-        columns: Sequence[str] | None = None,
-        where: Sequence[Filter] = (),
-        order_by: Sequence[Order | str] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> pd.DataFrame:
-        """Rows of one table of one run. Missing floats are NaN in the frame, as pandas has no other word for them."""
-        with self.pool.reader(self._path(run)) as reader:
-            return to_pandas(reader.rows(table, columns, where, order_by, limit, offset))
-
-    def count(self, run: Ref, table: str, where: Sequence[Filter] = ()) -> int:
-        """How many rows of a table fulfil all conditions."""
-        with self.pool.reader(self._path(run)) as reader:
-            return reader.count(table, where)
 
     def table_info(self, run: Ref) -> tuple[TableInfo, ...]:
         """The tables of a run as its file describes them: comments, columns with types and comments, row counts."""

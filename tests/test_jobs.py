@@ -228,6 +228,19 @@ def test_a_job_cancelled_in_the_queue_never_begins(jobs, weights):
     assert jobs.get(first.id).started is None
 
 
+def test_the_oldest_waiting_job_comes_first_even_where_a_younger_one_looks_more_often(jobs, weights):
+    slot = line.take()
+    first = jobs.submit("toy_slow", weights, config={"units": 5})
+    second = jobs.submit("toy_slow", weights, config={"units": 6})
+    until(jobs, second, lambda one: "1 more before this one" in one.words)
+    os.kill(first.pid, signal.SIGSTOP)
+    slot.release()
+    time.sleep(2)
+    assert jobs.get(second.id).status == "queued"
+    os.kill(first.pid, signal.SIGCONT)
+    assert ended(jobs, first).finished <= ended(jobs, second).started
+
+
 def test_now_does_not_wait(jobs, weights):
     slot = line.take()
     assert ended(jobs, jobs.submit("toy_slow", weights, now=True)).run
@@ -358,8 +371,8 @@ def test_a_job_that_fits_the_machine_but_not_what_is_free_fails_with_the_sentenc
 
 def test_a_static_question_needs_its_largest_tensor_and_any_other_the_whole_model():
     sizes = [memory.Sizes(weights=8 * 10**9, largest=10**8)]
-    assert memory.needed(JobSpec("toy_slow", "x", config={}), sizes) == 10**9 + 24 * 10**8
-    assert memory.needed(JobSpec("neuron_activity", "x", config={}), sizes) == 10**9 + 10 * 10**9 + 5 * 10**8
+    assert memory.needed(JobSpec("toy_slow", "x", config={}), sizes) == 10**9 + 12 * 10**8
+    assert memory.needed(JobSpec("neuron_activity", "x", config={}), sizes) == 10**9 + 10 * 10**9 + 10**9
 
 
 def test_sizes_come_from_headers(weights):

@@ -1,0 +1,104 @@
+"""What a job is asked to do, checked before anything is started. Reads files' names and headers, never weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis import find_analysis
+from analysis.models import BUNDLED, places
+from analysis.models.documents import PYTHON_DOCS, open_documents
+from analysis.spec import Analysis, BadConfig, UserError, make_config
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One request, as JSON in the catalogue. Paths are absolute, settings complete: it means the same everywhere, later too."""
+
+    slug: str | None
+    """The analysis; None to open the model and note its facts."""
+    model: str
+    data: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Further declared inputs, by role."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    force: bool = False
+    """Answer anew although a sealed run exists."""
+    resume: bool = False
+    """With ``force``: go on with an unfinished answer."""
+    now: bool = False
+    """Do not wait in the queue."""
+
+    @property
+    def analysis(self) -> Analysis:
+        """The analysis asked for."""
+        if self.slug is None:
+            raise TypeError("an inspection asks for no analysis")
+        return find_analysis(self.slug)
+
+    @property
+    def settings(self) -> Any:
+        """The config, checked again: the program may have changed since."""
+        return make_config(self.analysis.config, self.config)
+
+    @property
+    def words(self) -> str:
+        """What is done to what, for lists and messages."""
+        return f"{self.slug or 'inspection'} of {self.model}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As the catalogue keeps it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> JobSpec:
+        """The request that `as_json` wrote; what a newer program may have added is left out."""
+        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
+
+
+def reference(text: str) -> str:
+    """A model or data as filed: bundled names and hub ids as they are, everything that is on this machine as an absolute path."""
+    if text in BUNDLED or text == PYTHON_DOCS:
+        return text
+    path = Path(text).expanduser()
+    return str(path.resolve()) if path.exists() else text
+
+
+def checked(
+    slug: str,
+    model: str,
+    data: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    now: bool = False,
+) -> JobSpec:
+    """The request, or the sentence why it cannot be carried out; for a model on a hub, only its form is looked at."""
+    analysis = find_analysis(slug)
+    settings = dataclasses.asdict(make_config(analysis.config, config or {}))
+    further = {role: reference(text) for role, text in (inputs or {}).items()}
+    unknown = sorted(set(further) - set(analysis.inputs))
+    if unknown:
+        raise BadConfig(f"{slug} has no input {unknown[0]!r}; its inputs are {', '.join(analysis.inputs)}.")
+    missing = [role for role in analysis.inputs if role != "model" and role not in further]
+    if missing:
+        raise UserError(f"{slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
+    for one in (model, *further.values()):
+        check_model(one)
+    text = None
+    if analysis.reads_data:
+        text = reference(data or PYTHON_DOCS)
+        open_documents(text)
+    return JobSpec(slug, reference(model), text, further, settings, device, force, now=now)
+
+
+def check_model(model: str) -> None:
+    """Raise the sentence for a model that is not there or is incomplete."""
+    if not places.is_hub_id(model):
+        places.find(model)

@@ -1,0 +1,55 @@
+"""What the process of a job does once it is its turn. The only module here that loads torch, inside `carry_out`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis.jobs import memory
+from analysis.jobs.knowledge import inspect, remember
+from analysis.jobs.request import JobSpec
+from analysis.runner import Progress, ProgressCallback, run, run_key
+from analysis.spec import IncompatibleSubject
+
+if TYPE_CHECKING:
+    from store import RunInfo, Store
+
+
+def carry_out(store: Store, spec: JobSpec, show: ProgressCallback, note_key: Callable[[str], None]) -> RunInfo | None:
+    """Run the analysis, or inspect the model (which seals nothing: None). ``note_key`` is told the run's key once it is known."""
+
+    def step(what: str, done: float, total: float) -> None:
+        show(Progress(what, done, total))
+
+    memory.check_now(spec)
+    step("loading model", 0, 0)
+    if spec.slug is None:
+        inspect(store, spec.model, spec.device, step)
+        return None
+    analysis, config = spec.analysis, spec.settings
+    subjects = open_inputs(spec, step)
+    for role, ref in {"model": spec.model, **spec.inputs}.items():
+        remember(store, ref, subjects[role])
+    memory.check_now(spec, subjects)
+    note_key(run_key(analysis, config, subjects))
+    alone = len(subjects) == 1
+    try:
+        info = run(analysis, subjects, config, store, force=spec.force, resume=spec.resume, progress=show)
+    except IncompatibleSubject as error:
+        if alone:
+            store.known.add_need(spec.model, analysis.slug, analysis.version, str(error))
+        raise
+    if alone:
+        store.known.add_need(spec.model, analysis.slug, analysis.version, None)
+    return info
+
+
+def open_inputs(spec: JobSpec, step: Callable[[str, float, float], None]) -> Mapping[str, Any]:
+    """The declared inputs, opened, with windows of the data where the analysis reads any."""
+    from analysis.models import open_subject
+
+    config = spec.settings
+    wanted = {name: getattr(config, name) for name in ("n_tokens", "window", "seed") if hasattr(config, name)}
+    data = {"data": spec.data, **wanted} if spec.analysis.reads_data else {}
+    references = {"model": spec.model, **spec.inputs}
+    return {role: open_subject(ref, device=spec.device, progress=step, **data) for role, ref in references.items()}
