@@ -37,7 +37,7 @@ WORDS: tuple[tuple[str, str], ...] = (
 def glossary(analyses: Sequence[Analysis]) -> str:
     """docs/glossary.md as text."""
     lines = ["# Glossary", "", "One word per thing. Made by `python -m analysis glossary`; change the declarations, not this file.", ""]
-    lines += ["| word | means |", "|---|---|"] + [f"| {word} | {meaning} |" for word, meaning in WORDS]
+    lines += ["| word | means |", "|---|---|"] + [f"| {word} | {_cell(meaning)} |" for word, meaning in WORDS]
     for analysis in analyses:
         lines += ["", f"## {analysis.title} (`{analysis.slug}`, version {analysis.version})", "", analysis.question, ""]
         lines += ["| setting | default | means |", "|---|---|---|"]
