@@ -2,17 +2,24 @@
 
 import streamlit as st
 
-from ui.links import HOME_PAGE, RUN_PAGE, RUNS_PAGE
+from ui.links import HOME_PAGE, JOB_PAGE, NEURON_PAGE, NEURONS_PAGE, RUN_PAGE, RUNS_PAGE, START_PAGE
 from ui.serve import ROOT
 
 st.set_page_config(page_title="Sparsescope", page_icon=str(ROOT / "ui" / "mark.svg"), layout="wide")
 st.logo(str(ROOT / "ui" / "wordmark.svg"), size="large", icon_image=str(ROOT / "ui" / "mark.svg"))
 
+# Streamlit writes white on every primary button, which the light blue of the dark theme is too light for.
+st.html("<style>[data-testid^='stBaseButton-primary'] {color: light-dark(#ffffff, #0b1016)}</style>")
+
 # Home alone is the default page: a default page loses its query, and every other page is told by its query what to show.
 st.navigation(
     [
         st.Page(HOME_PAGE, title="Home", icon=":material/home:", default=True),
+        st.Page(START_PAGE, title="Start an analysis", icon=":material/play_arrow:", url_path="start"),
+        st.Page(NEURONS_PAGE, title="Neurons", icon=":material/scatter_plot:", url_path="neurons"),
         st.Page(RUNS_PAGE, title="Runs", icon=":material/list:", url_path="runs"),
+        st.Page(JOB_PAGE, title="Job", icon=":material/hourglass:", url_path="job", visibility="hidden"),
         st.Page(RUN_PAGE, title="Run", icon=":material/analytics:", url_path="run", visibility="hidden"),
+        st.Page(NEURON_PAGE, title="Neuron", icon=":material/scatter_plot:", url_path="neuron", visibility="hidden"),
     ]
 ).run()

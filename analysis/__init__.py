@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 import os
 
+from analysis import waiting as waiting
 from analysis.neurons.neuron_activity import NEURON_ACTIVITY
+from analysis.neurons.neuron_correlation import NEURON_CORRELATION
+from analysis.neurons.neuron_weights import NEURON_WEIGHTS
+from analysis.quality.task_loss import TASK_LOSS
 from analysis.spec import Analysis, UnknownName
 from analysis.weights.weight_sparsity import WEIGHT_SPARSITY
 
@@ -25,6 +29,9 @@ def _extra() -> tuple[Analysis, ...]:
 ANALYSES: tuple[Analysis, ...] = (
     WEIGHT_SPARSITY,
     NEURON_ACTIVITY,
+    NEURON_WEIGHTS,
+    NEURON_CORRELATION,
+    TASK_LOSS,
     *_extra(),
 )
 

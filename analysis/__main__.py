@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis import ANALYSES, find_analysis
-from analysis.commands import add_commands, add_queue_flags, run
+from analysis.commands import add_commands, add_queue_flags, add_trust_flags, run
+from analysis.live.command import add_live
+from analysis.models.inputs import DATA_WORDS
 from analysis.spec import EVIDENCE_WORDS, Analysis, Setting, UserError, settings_of
 from figures.export import SUFFIXES, FigureError
 from store import StoreError
@@ -53,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         _add_run(slugs, analysis)
 
     add_commands(commands, _add_store)
+    add_live(commands, _add_store)
 
     one = commands.add_parser("runs", help="the sealed runs of a store")
     _add_store(one)
@@ -89,9 +92,11 @@ def _add_store(one: argparse.ArgumentParser) -> None:
 
 def _add_run(slugs: Any, analysis: Analysis) -> None:
     one = slugs.add_parser(analysis.slug, help=analysis.question, description=analysis.question)
-    one.add_argument("--model", required=True, help="smollm2, minilm, a Hugging Face folder, a hub id, or a .gguf file")
+    which = one.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="smollm2, minilm, a Hugging Face folder or its zip, a hub id, or a safetensors, GGUF or torch file")
+    add_trust_flags(one, which)
     if analysis.reads_data:
-        one.add_argument("--data", default="python-docs", help="python-docs (default), a text file, or a folder of text files")
+        one.add_argument("--data", default="python-docs", help=f"{DATA_WORDS} (default: python-docs)")
     one.add_argument("--with", dest="inputs", action="append", default=[], metavar="ROLE=REF", help="further declared inputs")
     one.add_argument("--set", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="a setting (listed below)")
     one.add_argument("--config", type=Path, metavar="FILE.json", help="settings from a file; --set goes before it")

@@ -7,10 +7,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from analysis import find_analysis
-from analysis.spec import Analysis, BadConfig, settings_of
+from analysis.spec import Analysis, BadConfig, UserError, settings_of
 
 if TYPE_CHECKING:
     from analysis.jobs import Jobs, JobSpec
@@ -37,7 +38,10 @@ def add_commands(commands: Any, add_store: Callable[[argparse.ArgumentParser], N
     add("log", "the end of a job's log", _log, job).add_argument("--tail", type=int, default=200, metavar="N", help="lines (default: 200)")
     add("cancel", "stop a job; what is finished is kept", _cancel, job)
     add_queue_flags(add("resume", "go on where a stopped or failed job stopped", _resume, job))
-    one = add("inspect", "open a model, file its facts, and say which analyses can run on it", _inspect, ("MODEL", "as in run --model"))
+    one = add("inspect", "open a model, file its facts, and say which analyses can run on it", _inspect)
+    which = one.add_mutually_exclusive_group(required=True)
+    which.add_argument("model", nargs="?", metavar="MODEL", help="as in run --model")
+    add_trust_flags(one, which)
     one.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     add_queue_flags(one)
     add("job", "do a job of the queue in this process (started by the others)", _job, job)
@@ -49,6 +53,28 @@ def add_queue_flags(one: argparse.ArgumentParser) -> None:
     one.add_argument("--now", action="store_true", help="do not wait for running jobs")
 
 
+def add_trust_flags(one: argparse.ArgumentParser, which: Any) -> None:
+    """Flags for what can run code; ``which`` is the group that names the model."""
+    which.add_argument("--factory", metavar="PACKAGE.MODULE:FUNCTION", help="a function that returns a model (and batches, and a loss)")
+    one.add_argument("--trust", action="store_true", help="open what can run code: a .pt2 file, or --factory; only what you trust")
+
+
+def _model_of(options: argparse.Namespace) -> str:
+    """The reference to the model that the flags name."""
+    from analysis.models.places import FACTORY
+
+    return options.model if options.factory is None else f"{FACTORY}{options.factory}"
+
+
+def _trust(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Trust for this command, where the user gave it. Nothing of it is written down: another process cannot have it."""
+    from analysis.models.trust import trusting
+
+    if options.trust and options.detach:
+        raise UserError("--trust must be given to work that is done here, got it with --detach; leave one of them out.")
+    return trusting() if options.trust else nullcontext()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -57,17 +83,18 @@ def run(options: argparse.Namespace) -> int:
     from analysis.jobs.request import checked
 
     analysis = find_analysis(options.slug)
-    spec = checked(
-        options.slug,
-        options.model,
-        options.data if analysis.reads_data else None,
-        _settings(options, analysis),
-        inputs=dict(pair.partition("=")[::2] for pair in options.inputs),
-        device=options.device,
-        force=options.force,
-        now=options.now,
-    )
-    return _work(options, spec)
+    with _trust(options):
+        spec = checked(
+            options.slug,
+            _model_of(options),
+            options.data if analysis.reads_data else None,
+            _settings(options, analysis),
+            inputs=dict(pair.partition("=")[::2] for pair in options.inputs),
+            device=options.device,
+            force=options.force,
+            now=options.now,
+        )
+        return _work(options, spec)
 
 
 def _settings(options: argparse.Namespace, analysis: Analysis) -> dict[str, Any]:
@@ -145,15 +172,20 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     from analysis import ANALYSES
-    from analysis.jobs import JobSpec, reference, why_not
+    from analysis.jobs import BRIDGE, JobSpec, reference, why_not
     from analysis.jobs.request import check_model
 
-    check_model(options.model)
-    _work(options, JobSpec(None, reference(options.model), device=options.device, now=options.now))
+    model = _model_of(options)
+    with _trust(options):
+        check_model(model)
+        _work(options, JobSpec(None, reference(model), device=options.device, now=options.now))
     if not options.detach:
         store = _desk(options).store
         for analysis in ANALYSES:
-            print(f"{analysis.slug:20} {why_not(store, analysis, options.model) or 'can run'}")
+            print(f"{analysis.slug:20} {why_not(store, analysis, model) or 'can run'}")
+        known = store.known.get(reference(model))
+        if known is not None and BRIDGE in known.facts:
+            print(known.facts[BRIDGE]["words"])
     return 0
 
 

@@ -60,11 +60,11 @@ class Setting:
         if self.choices:
             return "one of " + ", ".join(map(repr, self.choices))
         if self.ge is not None and self.le is not None:
-            return f"between {self.ge:g} and {self.le:g}"
+            return f"between {_short(self.ge)} and {_short(self.le)}"
         if self.ge is not None:
-            return f"at least {self.ge:g}"
+            return f"at least {_short(self.ge)}"
         if self.le is not None:
-            return f"at most {self.le:g}"
+            return f"at most {_short(self.le)}"
         return "yes or no" if self.type is bool else f"a {self.type.__name__}"
 
     def check(self, value: Any) -> None:
@@ -79,9 +79,7 @@ class Setting:
             and (self.le is None or value <= self.le)
         )
         if not inside:
-            raise BadConfig(
-                f"{self.name} must be {self.range_words}, got {value!r}; set it with --set {self.name}=VALUE (default {self.default!r})."
-            )
+            raise BadConfig(f"{self.name} must be {self.range_words}, got {value!r}; give another value (the default is {self.default!r}).")
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` (from a flag or a form) stands for, checked."""
@@ -92,10 +90,15 @@ class Setting:
                 value = self.type(text)
         except (KeyError, ValueError) as error:
             raise BadConfig(
-                f"{self.name} must be {self.range_words}, got {text!r}; set it with --set {self.name}=VALUE (default {self.default!r})."
+                f"{self.name} must be {self.range_words}, got {text!r}; give another value (the default is {self.default!r})."
             ) from error
         self.check(value)
         return value
+
+
+def _short(bound: float) -> str:
+    """A bound as people write it: ``131,072``, ``0.01``, ``1e-09``."""
+    return f"{bound:,.12g}"
 
 
 def settings_of(config: type) -> tuple[Setting, ...]:

@@ -6,7 +6,7 @@ the run key, the column comments in DuckDB, the page, the glossary entry and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from analysis.settings import BadConfig, Setting, UnknownName, UserError, make_c
 from figures.spec import FigureSpec
 
 __all__ = [
-    "Analysis", "BadConfig", "BadRows", "Column", "ColumnType", "EVIDENCE_WORDS", "Evidence", "Figure", "IncompatibleSubject", "Kind",
-    "Setting", "Source", "Table", "UnknownName", "UserError", "make_config", "setting", "settings_of",
+    "Analysis", "BadConfig", "BadRows", "Column", "ColumnType", "EVIDENCE_WORDS", "Evidence", "Figure", "Headline", "IncompatibleSubject",
+    "Kind", "Setting", "Source", "Stripe", "Summaries", "Table", "UnknownName", "UserError", "make_config", "setting", "settings_of",
 ]  # fmt: skip
 
 ColumnType = Literal["int", "float", "str", "bool", "list[int]", "list[float]", "list[str]"]
@@ -159,6 +159,39 @@ class Figure:
     """Columns to read; all of them where empty."""
 
 
+Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Rows of a run's summary tables, by table: what the catalogue keeps, so that home opens no sealed file."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number on a model's card, never without what it was counted over."""
+
+    label: str
+    share: float
+    """Range: 0 to 1; shown in per cent."""
+    over: str
+    """The denominator and n in words, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Stripe:
+    """One row of a model's bar code: a number per layer, on a scale that is the same for every model."""
+
+    label: str
+    meaning: str
+    """What it is and its denominator, as the legend prints it."""
+    low: float
+    high: float
+    """Ends of the colour scale; values beyond them get the end's colour."""
+    values: Callable[[Summaries], Mapping[int, float]]
+    """From the summaries to a value per layer; layers without one are left out."""
+    log: bool = False
+    """Whether the scale is logarithmic: for what is small in most models."""
+    unit: str = "share"
+    """``share`` (shown in per cent), or empty for an index."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a definition comes from."""
@@ -196,6 +229,10 @@ class Analysis:
     inputs: tuple[str, ...] = ("model",)
     memory: Callable[[Any, Mapping[str, Any]], int] | None = None
     """Bytes needed beside the loaded weights, from config and the subject's facts; None for the rule in `analysis.jobs.memory`."""
+    headlines: Callable[[Summaries], tuple[Headline, ...]] = lambda summaries: ()
+    """The few numbers that stand on a model's card. A summary table the run does not have is missing: say less then."""
+    stripes: tuple[Stripe, ...] = ()
+    """Its rows of a model's bar code."""
 
     def table(self, name: str) -> Table:
         """The declared table of that name."""

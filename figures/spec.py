@@ -18,6 +18,10 @@ class FigureError(ValueError):
     """A figure that cannot be drawn or written. Its text is one sentence: what, why, what to do."""
 
 
+class NothingToDraw(FigureError):
+    """A figure that does not apply to this run: nothing went wrong, there is nothing to show. Its text says why, as one sentence."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis: the column it shows, and the words and scale it is shown with."""

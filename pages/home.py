@@ -1,31 +1,39 @@
-"""What has been analysed: a card per model with its headline numbers and its runs; for a newcomer, one clear first action."""
+"""The model library: a card per model with its sparsity bar code; for a newcomer, one clear first action."""
 
 import streamlit as st
 
 from analysis import ANALYSES
 from ui import data
-from ui.cards import model_card, models
+from ui.cards import legend, model_card, start_link
+from ui.jobs import live_jobs, live_list
+from ui.library import library
+from ui.links import START_PAGE
+from ui.paging import paged
+from ui.welcome import MODEL, welcome
 from ui.words import count, plain
 
-runs = data.runs()
+entries = library(data.runs(), data.store().models())
 
 st.title("Which parts of this model matter?", anchor=False)
-if not runs:
-    st.markdown(
-        "Sparsescope measures which weights, neurons and attention heads of a language model carry its result, and which are"
-        " idle. **Nothing has been measured yet.** Start with the small model that is bundled; it takes about a minute:"
-    )
-    st.code(data.command("neuron_activity", "smollm2"), language="bash", wrap_lines=True)
-    st.markdown("Run this in a terminal, in the folder of Sparsescope. When it has finished, its result is here.")
-    st.button("Look again", type="primary", icon=":material/refresh:")
+if live_jobs():
+    st.header("At work", anchor=False)
+    live_list()
+if not entries and not live_jobs():
+    welcome()
+elif not entries:
+    st.markdown("The first results appear here as soon as they are there.")
 else:
-    cards = models(runs)
-    st.markdown(f"{count(len(runs), 'run')} of {count(len(cards), 'model')}, in {plain(data.store_folder())}.")
-    for name, of_model in cards.items():
-        model_card(name, of_model)
+    n_runs = sum(len(entry.runs) for entry in entries)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"{count(n_runs, 'run')} of {count(len(entries), 'model')}, in {plain(data.store_folder())}.", width="content")
+        st.page_link(START_PAGE, label="Start an analysis", icon=":material/play_arrow:")
+    legend()
+    for entry in paged(entries, "model", lambda one: f"{one.name} {one.label} {one.source}"):
+        model_card(entry)
 
 st.header("What you can ask", anchor=False)
 for analysis in ANALYSES:
     with st.expander(f"**{plain(analysis.title)}** — {plain(analysis.question)}"):
         st.markdown("\n".join(f"- {plain(table.name)}: {plain(table.meaning)}" for table in analysis.tables))
-        st.code(data.command(analysis.slug, "smollm2"), language="bash", wrap_lines=True)
+        start_link(analysis, MODEL, "Ask it of the bundled model")
+        st.code(data.command(analysis.slug, MODEL), language="bash", wrap_lines=True)

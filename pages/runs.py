@@ -1,16 +1,16 @@
-"""Every run there is, newest first."""
+"""What is at work, what waits, what has been run; stopping, resuming and deleting. The filters are in the address."""
 
 import streamlit as st
 
-from ui import data
-from ui.cards import run_line
-from ui.links import HOME_PAGE
-
-runs = data.runs()
+from ui.history import history, retention
+from ui.jobs import live_list
+from ui.links import START_PAGE
 
 st.title("Runs", anchor=False)
-if not runs:
-    st.markdown("Nothing has been run yet.")
-    st.page_link(HOME_PAGE, label="How to make the first run", icon=":material/home:")
-for run in runs:
-    run_line(run, with_model=True)
+st.header("At work", anchor=False)
+if not live_list():
+    st.markdown("Nothing is running or waiting.")
+    st.page_link(START_PAGE, label="Start an analysis", icon=":material/play_arrow:")
+st.header("Finished", anchor=False)
+history()
+retention()

@@ -59,6 +59,7 @@ _MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (ref, slug)
     );
     """,
+    "CREATE TABLE removed (key TEXT PRIMARY KEY, attempt INTEGER NOT NULL);",
 )
 """Statement i brings the schema from version i to i + 1. Only ever append."""
 
@@ -69,6 +70,8 @@ _CURRENT = """
 
 
 _WRITE = "BEGIN IMMEDIATE"
+_LOOK_AGAIN = "UPDATE runs SET mtime_ns = 0 WHERE status = 'duplicate'"
+"""What doubled a file that is gone is looked at anew by the next `Store.reconcile`."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ class Catalogue:
         said = [(words.format(file, self._runs_folder, now), file) for file in files]
         with self._connected(_WRITE) as connection:
             connection.executemany("UPDATE runs SET status = 'missing', words = ? WHERE file = ?", said)
-            connection.execute("UPDATE runs SET mtime_ns = 0 WHERE status = 'duplicate'")
+            connection.execute(_LOOK_AGAIN)
 
     def runs(self, where: Mapping[str, Any] | None = None, *, current_only: bool = False, summaries: bool = True) -> list[RunInfo]:
         """Runs whose columns have the given values, newest first."""
@@ -198,9 +201,19 @@ class Catalogue:
         return [self._info(row, kept.get(row["file"], {})) for row in rows]
 
     def last_attempt(self, key: str) -> int:
-        """The highest attempt number this key was ever catalogued with; 0 where there is none."""
+        """The highest attempt number this key was ever catalogued with, removed ones too; 0 where there is none."""
+        text = "SELECT coalesce(max(attempt), 0) FROM (SELECT key, attempt FROM runs UNION ALL SELECT * FROM removed) WHERE key = ?"
         with self._connected() as connection:
-            return connection.execute("SELECT coalesce(max(attempt), 0) FROM runs WHERE key = ?", [key]).fetchone()[0]
+            return connection.execute(text, [key]).fetchone()[0]
+
+    def remove(self, file: str, key: str, attempt: int) -> None:
+        """Forget a file that has been deleted. Its number stays taken: a run's id never means another one later."""
+        with self._connected(_WRITE) as connection:
+            connection.execute("DELETE FROM runs WHERE file = ?", [file])
+            connection.execute(
+                "INSERT INTO removed VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET attempt = max(attempt, ?2)", [key, attempt]
+            )
+            connection.execute(_LOOK_AGAIN)
 
     def _info(self, row: sqlite3.Row, summaries: Mapping[str, str]) -> RunInfo:
         return make_info(

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,8 @@ def _cannot_open(path: Path, reason: str) -> str:
 class _Open:
     connection: duckdb.DuckDBPyConnection
     tables: Mapping[str, TableInfo]
+    memo: dict[Any, Any] = field(default_factory=dict)
+    """What queries found out about the file once, such as the order of its rows."""
 
 
 _ABANDONED: list[object] = []
@@ -101,9 +103,9 @@ class Pool:
         """A reader of one file with a cursor of its own. Any failure of DuckDB in the block becomes a sentence."""
         import duckdb
 
-        cursor, tables = self._cursor(path)
+        cursor, one = self._cursor(path)
         try:
-            yield Reader(path, cursor, tables)
+            yield Reader(path, cursor, one.tables, one.memo)
         except (duckdb.IOException, duckdb.InternalError, duckdb.SerializationException) as error:
             raise StoreError(_cannot_open(path, str(error))) from error
         except duckdb.Error as error:
@@ -112,7 +114,7 @@ class Pool:
         finally:
             cursor.close()
 
-    def _cursor(self, path: Path) -> tuple[duckdb.DuckDBPyConnection, Mapping[str, TableInfo]]:
+    def _cursor(self, path: Path) -> tuple[duckdb.DuckDBPyConnection, _Open]:
         """A cursor is made under the mutex; closing a connection later leaves cursors that are at work alone."""
         try:
             seen = path.stat()
@@ -129,7 +131,7 @@ class Pool:
             while len(self._open) > self._capacity:
                 self._open.popitem(last=False)[1].connection.close()
             one = self._open[key]
-            return one.connection.cursor(), one.tables
+            return one.connection.cursor(), one
 
     def close(self) -> None:
         """Close every file."""
@@ -170,9 +172,12 @@ def describe_tables(connection: duckdb.DuckDBPyConnection, alias: str) -> dict[s
 class Reader:
     """Questions to one sealed file, through one cursor."""
 
-    def __init__(self, path: Path, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, TableInfo]) -> None:
+    def __init__(
+        self, path: Path, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, TableInfo], memo: dict[Any, Any] | None = None
+    ) -> None:
         self.path = path
         self.tables = tables
+        self.memo: dict[Any, Any] = {} if memo is None else memo
         self._cursor = cursor
 
     def table(self, name: str) -> TableInfo:

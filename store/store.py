@@ -27,6 +27,7 @@ from store.models import ModelInfo, ModelTable
 from store.questions import Questions, Ref
 from store.reading import Pool, Reader
 from store.records import RunInfo, TableInfo
+from store.removal import remove
 from store.seal import JSON_MARK
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 SUMMARY_ROWS = 10_000
 """A summary table longer than this is not copied into the catalogue: it is no summary."""
+
 
 class Store(Questions):
     """A folder of runs. Cheap to make, safe to share between threads, safe to have in any number of processes."""
@@ -109,6 +111,10 @@ class Store(Questions):
         self.reconcile()
         found = self.catalogue.runs({"key": key}, current_only=True)
         return found[0] if found else None
+
+    def remove(self, run: Ref) -> None:
+        """Delete a sealed run and its entry for good; also the entry of one whose file is gone. Refuses while its key is worked on."""
+        remove(self, self.find(run))
 
     # -- the catalogue follows the folder -----------------------------------------------------------------------------
 

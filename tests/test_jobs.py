@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 import analysis
 from analysis.__main__ import main
-from analysis.jobs import Jobs, line, memory, processes, reference, why_not
+from analysis.jobs import BRIDGE, Jobs, line, memory, processes, reference, why_not
 from analysis.jobs.request import JobSpec, checked
 from analysis.spec import BadConfig, UnknownName, UserError
 from store import JobNotFound, Store
@@ -126,7 +126,10 @@ def test_inspecting_a_model_files_why_each_analysis_cannot_run_on_it(jobs, weigh
     found = {one.slug: why_not(jobs.store, one, weights) for one in analysis.ANALYSES}
     assert found["weight_sparsity"] is None
     assert "tokenizer" in found["neuron_activity"]
-    assert jobs.store.known.get(weights).needs.keys() == found.keys()
+    known = jobs.store.known.get(weights)
+    assert known.needs.keys() == found.keys()
+    assert known.facts[BRIDGE]["verdict"] in ("agrees", "differs", "none")
+    assert known.facts[BRIDGE]["words"].startswith("TransformerLens' bridge ")
 
 
 # -- stopping and going on --------------------------------------------------------------------------------------------
@@ -335,7 +338,7 @@ def no_process(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "error", "words"),
     [
-        ({"config": {"units": 0}}, BadConfig, "units must be between 1 and 1000, got 0"),
+        ({"config": {"units": 0}}, BadConfig, "units must be between 1 and 1,000, got 0"),
         ({"config": {"unit": 1}}, BadConfig, "unit is not a setting"),
         ({"slug": "toy"}, UnknownName, "there is no analysis 'toy'"),
         ({"model": "smallm"}, UnknownName, "got 'smallm'"),
@@ -436,11 +439,11 @@ def test_a_live_job_cannot_be_removed_and_an_old_one_is_pruned_with_its_log(jobs
 @pytest.mark.models
 @pytest.mark.slow
 def test_a_real_run_cancelled_in_the_middle_ends_as_an_undisturbed_one(jobs, tmp_path):
-    job = jobs.submit("weight_sparsity", "minilm")
-    job = until(jobs, job, lambda one: one.done >= 3)
+    job = jobs.submit("weight_sparsity", "smollm2")
+    job = until(jobs, job, lambda one: one.what == "tensors")
     assert jobs.cancel(job.id).status == "cancelled"
     job = ended(jobs, jobs.resume(job.id))
     other = Jobs(Store(tmp_path / "other"))
-    undisturbed = ended(other, other.submit("weight_sparsity", "minilm"))
+    undisturbed = ended(other, other.submit("weight_sparsity", "smollm2"))
     for table in ("tensors", "totals"):
         assert jobs.store.read(job.run, table).equals(other.store.read(undisturbed.run, table))

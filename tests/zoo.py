@@ -92,6 +92,81 @@ def mixtral(experts: int = 4, implementation: str | None = None) -> Made:
     return model, tokens()
 
 
+def opt() -> Made:
+    """ReLU units behind a layer norm, learned positions."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=60, hidden_size=16, word_embed_proj_dim=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=32, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return OPTForCausalLM(config).eval(), tokens()
+
+
+def gpt_neox() -> Made:
+    """Attention and FFN side by side, both added to one stream; query, key and value in one matrix."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=32,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return GPTNeoXForCausalLM(config).eval(), tokens()
+
+
+def albert() -> Made:
+    """One layer's weights, run twice."""
+    from transformers import AlbertConfig, AlbertForMaskedLM
+
+    torch.manual_seed(0)
+    config = AlbertConfig(
+        vocab_size=60, embedding_size=8, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    return AlbertForMaskedLM(config).eval(), tokens()
+
+
+def qwen2_moe() -> Made:
+    """Experts as stacks of matrices, and beside them one gated FFN that every token goes through."""
+    from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=24, moe_intermediate_size=12, shared_expert_intermediate_size=20,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return Qwen2MoeForCausalLM(config).eval(), tokens()
+
+
+def switch(experts: int = 4) -> Made:
+    """Encoder and decoder whose second layer has experts that are modules of their own, one of them a token."""
+    from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = SwitchTransformersConfig(
+        vocab_size=60, d_model=16, d_kv=8, d_ff=24, expert_capacity=64, num_layers=2, num_decoder_layers=2, num_heads=2,
+        num_sparse_encoder_layers=1, num_sparse_decoder_layers=1, num_experts=experts, decoder_start_token_id=0,
+    )  # fmt: skip
+    source, target = tokens(), tokens(padding=3)
+    decoder = {"decoder_input_ids": target["input_ids"], "decoder_attention_mask": target["attention_mask"]}
+    return SwitchTransformersForConditionalGeneration(config).eval(), {**source, **decoder}
+
+
+def mamba() -> Made:
+    """A state-space model: a convolution over time, a recurrence written in tensor operations, and a gate."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    config = MambaConfig(
+        vocab_size=60, hidden_size=16, state_size=4, num_hidden_layers=2, expand=2, time_step_rank=3, conv_kernel=4, use_cache=False,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return MambaForCausalLM(config).eval(), tokens()
+
+
 def vit() -> Made:
     """Patches instead of tokens."""
     from transformers import ViTConfig, ViTForImageClassification
@@ -112,13 +187,16 @@ def resnet() -> Made:
     return ResNetForImageClassification(config).eval(), {"pixel_values": torch.randn(2, 3, 16, 16)}
 
 
-def encoder() -> Made:
+def encoder(norm_first: bool = False) -> Made:
     """torch's own encoder, whose fast path hides every operator and zeroes padded rows."""
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True)
+    layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, norm_first=norm_first)
     padding = torch.zeros(2, 5, dtype=torch.bool)
     padding[1, 3:] = True
-    return nn.TransformerEncoder(layer, 2).eval(), {"src": torch.randn(2, 5, 16), "src_key_padding_mask": padding}
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=not norm_first).eval(), {
+        "src": torch.randn(2, 5, 16),
+        "src_key_padding_mask": padding,
+    }
 
 
 class Tagger(nn.Module):
@@ -138,6 +216,93 @@ def lstm() -> Made:
     """One opaque recurrent call."""
     torch.manual_seed(0)
     return Tagger().eval(), tokens()
+
+
+class Packed(nn.Module):
+    """A recurrent layer that is given packed sequences, shorter ones without their padding."""
+
+    def __init__(self, kind: type[nn.RNNBase], bidirectional: bool) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(60, 8)
+        self.rnn = kind(8, 10, batch_first=True, bidirectional=bidirectional, num_layers=2)
+        self.head = nn.Linear(20 if bidirectional else 10, 3)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        lengths = attention_mask.sum(1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(input_ids), lengths, batch_first=True, enforce_sorted=False)
+        return self.head(nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+
+def gru() -> Made:
+    """One opaque recurrent call over packed sequences."""
+    torch.manual_seed(0)
+    return Packed(nn.GRU, bidirectional=True).eval(), tokens()
+
+
+def mlp() -> Made:
+    """Two hidden layers on vectors."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 8), nn.GELU(), nn.Linear(8, 3)).eval(), (torch.randn(5, 6),)
+
+
+class Expert(nn.Module):
+    """A gated FFN of its own."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.w1, self.w2, self.w3 = nn.Linear(width, inner, False), nn.Linear(inner, width, False), nn.Linear(width, inner, False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class ListedExperts(nn.Module):
+    """Token ids through blocks whose FFN is a list of experts, one a token; the router never chooses the last expert."""
+
+    def __init__(self, experts: int = 3) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(60, 8), nn.Linear(8, 60)
+        self.blocks = nn.ModuleList(nn.ModuleDict({"norm": nn.LayerNorm(8), "router": nn.Linear(8, experts)}) for _ in range(2))
+        for block in self.blocks:
+            block["experts"] = nn.ModuleList(Expert(8, 12) for _ in range(experts))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.embed(input_ids)
+        for block in self.blocks:
+            flat = block["norm"](x).reshape(-1, 8)
+            chosen = block["router"](flat)[:, :-1].argmax(1)
+            out = torch.zeros_like(flat)
+            for i, expert in enumerate(block["experts"]):
+                rows = (chosen == i).nonzero().squeeze(1)
+                if len(rows):
+                    out[rows] = expert(flat[rows])
+            x = x + out.view_as(x)
+        return self.head(x)
+
+
+def listed_experts() -> Made:
+    """Experts in a ModuleList, one of which is never visited."""
+    torch.manual_seed(0)
+    return ListedExperts().eval(), tokens()
+
+
+class PositionsFirst(nn.Module):
+    """Token ids through torch's encoder laid out [positions, batch], as its default is."""
+
+    def __init__(self, norm_first: bool = True) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(60, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 24, norm_first=norm_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.encoder(self.embed(input_ids).transpose(0, 1), src_key_padding_mask=attention_mask == 0).transpose(0, 1)
+
+
+def positions_first() -> Made:
+    """Rows that are not in the batch's order."""
+    torch.manual_seed(0)
+    return PositionsFirst().eval(), tokens()
 
 
 class OddMLP(nn.Module):
@@ -183,7 +348,9 @@ def linear() -> Made:
 
 
 ZOO = {
-    "llama": llama, "phi3": phi3, "gpt2": gpt2, "bert": bert, "t5": t5, "t5_gated": lambda: t5(gated=True), "mixtral": mixtral,
-    "mixtral_eager": lambda: mixtral(implementation="eager"), "vit": vit, "resnet": resnet, "encoder": encoder, "lstm": lstm, "odd": odd,
-    "linear": linear,
+    "llama": llama, "phi3": phi3, "gpt2": gpt2, "opt": opt, "gpt_neox": gpt_neox, "bert": bert, "albert": albert, "t5": t5,
+    "t5_gated": lambda: t5(gated=True), "mixtral": mixtral, "mixtral_eager": lambda: mixtral(implementation="eager"),
+    "qwen2_moe": qwen2_moe, "switch": switch, "listed_experts": listed_experts, "mamba": mamba, "vit": vit, "resnet": resnet,
+    "encoder": encoder, "encoder_norm_first": lambda: encoder(norm_first=True), "positions_first": positions_first, "mlp": mlp,
+    "lstm": lstm, "gru": gru, "odd": odd, "linear": linear,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from analysis.spec import UserError
-from figures.spec import FigureError, FigureSpec
+from figures.spec import FigureError, FigureSpec, NothingToDraw
 from store import RunInfo, StoreError
 from ui.data import open_store, store_folder
 from ui.words import plain
@@ -27,6 +27,10 @@ def show_figure(run: RunInfo, slug: str, title: str) -> None:
     """One figure of a run, or the sentence why it cannot be drawn."""
     try:
         spec, provenance = _spec(store_folder(), run.id, slug)
+    except NothingToDraw as error:
+        st.markdown(f"## {plain(title)}")
+        st.caption(f"Nothing to draw: {plain(error)}")
+        return
     except (UserError, StoreError, FigureError) as error:
         st.markdown(f"## {plain(title)}")
         st.warning(f"This figure cannot be drawn: {plain(error)}", icon=":material/warning:")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from analysis.jobs import Jobs
 from store import Filter, Order, RunInfo, RunNotFound, Store, TableInfo
 from ui.serve import DEFAULT_STORE, STORE_VARIABLE
 
@@ -39,9 +40,9 @@ def store() -> Store:
     return open_store(store_folder())
 
 
-def runs() -> list[RunInfo]:
+def runs(*, summaries: bool = True) -> list[RunInfo]:
     """Every run, newest first: superseded, missing and unreadable ones too, each with its words."""
-    return store().runs(current_only=False)
+    return store().runs(current_only=False, summaries=summaries)
 
 
 def chosen_run(reference: str) -> RunInfo | None:
@@ -53,11 +54,23 @@ def chosen_run(reference: str) -> RunInfo | None:
         return None
 
 
-def command(slug: str, model: str) -> str:
-    """The command that runs an analysis so that its result appears in this dashboard."""
+def desk() -> Jobs:
+    """Where jobs of this store are asked for, looked at and stopped."""
+    return Jobs(store())
+
+
+def command(slug: str, model: str, **more: Any) -> str:
+    """The command that runs an analysis so that its result appears in this dashboard; ``more`` are flags and their values."""
+    return command_line("run", slug, model=model, **more)
+
+
+def command_line(*words: str, **flags: Any) -> str:
+    """A command of the command line on this dashboard's store, ready for a shell."""
     folder = store_folder()
-    store_flag = "" if folder == os.path.abspath(DEFAULT_STORE) and STORE_VARIABLE not in os.environ else f" --store {shlex.quote(folder)}"
-    return f"python -m analysis run {slug} --model {model}{store_flag}"
+    if folder != os.path.abspath(DEFAULT_STORE) or STORE_VARIABLE in os.environ:
+        flags["store"] = folder
+    given = (f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in flags.items())
+    return " ".join(["python -m analysis", *map(shlex.quote, words), *given])
 
 
 def tables(run: RunInfo) -> list[TableInfo]:

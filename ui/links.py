@@ -13,6 +13,10 @@ from ui.words import code, count, moment, plain
 HOME_PAGE = "pages/home.py"
 RUNS_PAGE = "pages/runs.py"
 RUN_PAGE = "pages/run.py"
+NEURONS_PAGE = "pages/neurons.py"
+NEURON_PAGE = "pages/neuron.py"
+START_PAGE = "pages/start.py"
+JOB_PAGE = "pages/job.py"
 
 
 def run_query(run: RunInfo | str) -> dict[str, str]:

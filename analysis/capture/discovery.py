@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch.overrides import TorchFunctionMode
 
-from analysis.capture.flow import Flow
+from analysis.capture.experts import with_all_experts
+from analysis.capture.flow import Flow, Rows
 from analysis.capture.lineage import Activation, Lineage, Node
 from analysis.capture.naming import finished, identity
 from analysis.capture.operators import FUSED_ATTENTION, PRODUCTS, RECURRENT, RESHAPES, SOFTMAXES, Reading, name_of, read_product, tensors_in
 from analysis.capture.parameters import Parameters, reads_rows_of
 from analysis.capture.running import Call, ModuleStack, observable, run, unwrapped
-from analysis.capture.site import TOKEN_STREAMS, Frame, Site, Stream
+from analysis.capture.site import Frame, Site
+from analysis.capture.streams import Layout, Streams, with_distinct_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,21 +30,10 @@ def find_sites(model: nn.Module, batch: Mapping[str, Any] | tuple[Any, ...], *, 
     ``names`` maps module paths to canonical hook names. Raises `IncompatibleSubject` for scripted models.
     """
     model = unwrapped(model)
-    batch = _with_distinct_lengths(batch)
+    batch = with_distinct_lengths(batch)
     with observable(model), _Watch(model, batch) as watch:
         run(model, batch)
-    return finished(model, watch.unread(), names or {})
-
-
-def _with_distinct_lengths(batch: Mapping[str, Any] | tuple[Any, ...]) -> Mapping[str, Any] | tuple[Any, ...]:
-    frame = Frame.of(batch)
-    if not isinstance(batch, Mapping) or frame.mask is None or frame.decoder_mask is None:
-        return batch
-    length = frame.decoder_mask.shape[1]
-    if frame.mask.shape[1] != length or length < 2:
-        return batch
-    cut = [n for n in batch if (n.startswith("decoder_") or n == "labels") and batch[n] is not None and batch[n].shape[1:2] == (length,)]
-    return {n: v[:, :-1] if n in cut else v for n, v in batch.items()}
+    return finished(model, with_all_experts(model, watch.unread()), names or {})
 
 
 @dataclass
@@ -56,6 +47,8 @@ class Draft:
     """The activation (`Activation.event`) that this site shows."""
     output: int | None = None
     reads_argument: bool = False
+    rows: Rows | None = None
+    """The gathering that the values come from."""
 
 
 class _Watch(TorchFunctionMode):
@@ -68,8 +61,9 @@ class _Watch(TorchFunctionMode):
         self._lineage = Lineage()
         self._lineage.begin(batch)
         self._lineage.on_residual = self._residual
-        self._frame = Frame.of(batch)
-        self._flow = Flow(self._frame)
+        frame = Frame.of(batch)
+        self._flow = Flow(frame, self._numbered)
+        self._streams = Streams(frame, self._flow)
         self._stack = ModuleStack(model, on_exit=self._leave, on_entry=self._enter)
         self._weights: dict[int, str] = {}
         self._claimed: dict[int, str] = {}
@@ -104,7 +98,7 @@ class _Watch(TorchFunctionMode):
         elif name in PRODUCTS and any(node.softmax for node in operands):
             self._attention("softmax", args, kwargs, operands, result)
         elif name in RECURRENT:
-            self._recurrent(name, operands, result)
+            self._recurrent(name, args, operands, result)
         else:
             self._lineage.follow("product" if name in PRODUCTS else name, args, kwargs, result)
             if name in SOFTMAXES and (node := self._lineage.of(result)) is not None:
@@ -119,6 +113,10 @@ class _Watch(TorchFunctionMode):
     # -----------------------------------------------------------------------------------------------------------------
     # Modules
 
+    def _numbered(self, tensor: Tensor) -> int | None:
+        node = self._lineage.of(tensor)
+        return None if node is None else node.same
+
     def _enter(self, call: Call) -> None:
         first = self._lineage.of(call.args[0]) if call.args else None
         call.argument = None if first is None else first.same
@@ -130,7 +128,7 @@ class _Watch(TorchFunctionMode):
         node.module = node.module or call.path
         products = [draft for draft in call.drafts if draft.site.role == "input"]
         for draft in call.drafts:
-            direct = draft.site.role == "output" or (draft.reads_argument and call.reads == 1 and len(products) == 1)
+            direct = draft.site.role != "input" or (draft.reads_argument and call.reads == 1 and len(products) == 1)
             draft.site = replace(draft.site, plain=direct and node.same == draft.output)
 
     def _count_reads(self, name: str, operands: list[Node]) -> None:
@@ -151,32 +149,19 @@ class _Watch(TorchFunctionMode):
             if self._stack.calls and draft.output is not None:
                 self._stack.calls[-1].drafts.append(draft)
 
-    def _stream(self, values: Tensor, axis: int) -> Stream:
-        """The stream whose [batch, positions] the rows are laid out by, or were gathered from."""
-        gathered = self._flow.of(values)
-        if gathered is not None:
-            return gathered.stream
-        lead = tuple(values.movedim(axis, -1).shape[:-1])
-        return self._following(lambda shape: lead in (shape, (shape[0] * shape[1],)))
-
-    def _following(self, fits: Callable[[tuple[int, int]], bool]) -> Stream:
-        for stream in TOKEN_STREAMS:
-            shape = self._frame.shape(stream)
-            if shape is not None and fits(shape):
-                return stream
-        return "rows"
-
     def _product(self, reading: Reading, values: Node, operands: list[Node], result: Tensor) -> None:
         path = self._stack.path
         stored = self._parameters.find(reading.weight, path)
         convolution = reading.operator.startswith("conv")
-        node = self._lineage.source(result, operands, linear=True, axis=1 if convolution else -1)
+        rows = self._flow.of(reading.values)
+        node = self._lineage.source(result, operands, linear=True, axis=1 if convolution else reading.out_axis or -1)
         if stored is None:
             return
         self._weights[node.serial] = stored.name
         act = values.activation if self._claimed.setdefault(values.same, "") in ("", self._name(reading, path, stored.name)) else None
         grouped = reading.offsets is not None
         stack = stored.parameter.shape[0] if grouped or stored.index is not None else 0
+        layout = self._streams.of(reading.values, reading.axis)
         site = Site(
             name=self._name(reading, path, stored.name),
             kind="matrix" if act is None else "conv" if convolution else "ffn",
@@ -185,7 +170,7 @@ class _Watch(TorchFunctionMode):
             role="input",
             layer=0,
             width=reading.values.shape[reading.axis],
-            stream=self._stream(reading.values, reading.axis),
+            stream=layout.stream,
             activation=None if act is None else act.name,
             weight=stored.name,
             expert=None,
@@ -197,14 +182,15 @@ class _Watch(TorchFunctionMode):
             hook_name="",
             axis=reading.axis,
             product=reading.out_axis is not None,
+            positions_first=layout.positions_first,
         )
         if act is not None:
             self._claimed[values.same] = site.name
             self._read.update(a.event for a in (act, *(n.activation for n in (act.gate, act.up) if n is not None)) if a is not None)
             site = replace(site, **_gate_modules(act))
         call = self._stack.calls[-1] if self._stack.calls else None
-        direct = not stack and self._flow.of(reading.values) is None and call is not None and values.same == call.argument
-        draft = Draft(site, stack, None if act is None else act.event, node.serial, direct and reading.axis in (-1, 1))
+        direct = not stack and rows is None and call is not None and values.same == call.argument
+        draft = Draft(site, stack, None if act is None else act.event, node.serial, direct and reading.axis in (-1, 1), rows)
         self._keep(draft)
 
     @staticmethod
@@ -230,16 +216,24 @@ class _Watch(TorchFunctionMode):
             stored = None if weight is None else self._parameters.find(weight, self._stack.path)
             if stored is not None:
                 self._weights[node.serial] = stored.name
-        # Rows are queries: [batch, heads, positions, d], or [batch * heads, positions, d].
-        length = None if operator == "mha" or out.ndim < 3 else out.shape[-2]
-        follows = self._following(lambda shape: length == shape[1])
-        self._output(operator, "attention", width=None, stream=follows)
+        self._output(operator, "attention", width=None, layout=self._queries(operator, out))
 
-    def _recurrent(self, name: str, operands: list[Node], result: Any) -> None:
-        out = next(tensors_in(result))
-        for tensor in tensors_in(result):
+    def _queries(self, operator: str, out: Tensor) -> Layout:
+        """Rows are queries: [batch, heads, positions, d], [batch * heads, positions, d]; of ``mha`` [positions, batch, d]."""
+        if operator == "mha":
+            return self._streams.laid_out(tuple(out.shape[:-1])) if out.ndim == 3 else Layout("rows")
+        return Layout(self._streams.fitting(lambda shape: out.ndim > 2 and out.shape[-2] == shape[1]))
+
+    def _recurrent(self, name: str, args: tuple[Any, ...], operands: list[Node], result: Any) -> None:
+        out, *states = tensors_in(result)
+        for tensor in (out, *states):
             self._lineage.source(tensor, operands, linear=True)
-        self._output(name, "recurrent", width=out.shape[-1], stream=self._stream(out, -1), plain=True)
+        sizes = args[1] if len(args) > 1 and isinstance(args[1], type(out)) and not args[1].is_floating_point() else None
+        layout = self._streams.of(out, -1) if sizes is None else self._streams.packed(sizes)
+        self._output(name, "recurrent", width=out.shape[-1], layout=layout, plain=True)
+        for role, state in zip(("hidden", "cell"), states, strict=False):
+            # [layers * directions, batch, hidden]: a row a sequence.
+            self._output(name, "recurrent", width=state.shape[0] * state.shape[-1], layout=Layout("rows"), plain=True, role=role)
 
     def _activation(self, operands: list[Node], result: Any) -> None:
         node = self._lineage.of(result)
@@ -248,29 +242,28 @@ class _Watch(TorchFunctionMode):
             return
         if act.argument in {o.same for o in operands}:
             more = {"activation": act.name, "producers": self._producers(act), "axis": node.axis, "claims": act.event, "output": node.same}
-            self._output(act.name, "activation", width=result.shape[node.axis], stream=self._stream(result, node.axis), **more)
+            self._output(act.name, "activation", width=result.shape[node.axis], layout=self._streams.of(result, node.axis), **more)
 
     def _residual(self, node: Node, branch: Node) -> None:
         # The branch's own matrix is the one that ran last (a router runs before its experts).
         added = self._weights.get(max(branch.products, default=-1))
         width = node.shape[node.axis] if node.shape else None
-        follows = self._following(lambda shape: node.shape[:-1] == shape)
-        self._output("add", "residual", width=width, stream=follows, weight=added, axis=node.axis)
+        self._output("add", "residual", width=width, layout=self._streams.laid_out(node.shape[:-1]), weight=added, axis=node.axis)
 
-    def _output(self, operator: str, kind: Any, *, width: int | None, stream: Stream, plain: bool = False, **more: Any) -> None:
+    def _output(self, operator: str, kind: Any, *, width: int | None, layout: Layout, plain: bool = False, **more: Any) -> None:
         path = self._stack.path
-        weight = more.pop("weight", None)
+        weight, role = more.pop("weight", None), more.pop("role", "output")
         self._keep(
             Draft(
                 Site(
-                    name=identity(path, operator, "output", weight),
+                    name=identity(path, operator, role, weight),
                     kind=kind,
                     module=path,
                     operator=operator,
-                    role="output",
+                    role=role,
                     layer=0,
                     width=width,
-                    stream=stream,
+                    stream=layout.stream,
                     activation=more.get("activation"),
                     weight=weight,
                     expert=None,
@@ -281,6 +274,7 @@ class _Watch(TorchFunctionMode):
                     plain=plain,
                     hook_name="",
                     axis=more.get("axis", -1),
+                    positions_first=layout.positions_first,
                 ),
                 claims=more.get("claims"),
                 output=more.get("output"),

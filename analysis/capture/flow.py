@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,17 @@ class Rows:
 
     stream: Stream
     index: Tensor
+    origin: int | None = None
+    """Which values they were gathered from, where the flow was told how to number values."""
 
 
 class Flow:
     """Follows gathered rows from the index that gathered them, through everything that keeps their number."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, origin: Callable[[Tensor], int | None] = lambda tensor: None) -> None:
         from torch.utils.weak import WeakIdKeyDictionary
 
+        self._origin = origin
         self._rows: Any = WeakIdKeyDictionary()
         self._streams: dict[int, Stream] = {}
         for stream in TOKEN_STREAMS:
@@ -64,19 +67,29 @@ class Flow:
             index = index if dim == 0 else None
         else:
             index = args[1]
-            index = index[0] if isinstance(index, (tuple, list)) and len(index) == 1 else index
+            if isinstance(index, tuple | list):
+                # `x[None, rows]` and `x[rows, :]` gather the same rows.
+                index = _row_index(index)
         if not isinstance(index, torch.Tensor) or not isinstance(of, torch.Tensor) or not of.is_floating_point() or of.ndim < 2:
             return None
         known = self._rows.get(of)
         stream = self._streams.get(index.numel() if index.dtype == torch.bool else of.shape[0])
         if index.dtype == torch.bool:
-            return Rows(stream, index.reshape(-1).nonzero().squeeze(1)) if stream is not None and known is None else None
+            found = index.reshape(-1).nonzero().squeeze(1)
+            return Rows(stream, found, self._origin(of)) if stream is not None and known is None else None
         if index.ndim != 1 or (stream is None and known is None):
             return None
         # A matrix [tokens, width] has one row a token; anything deeper is laid out by batch, and its rows are not tokens.
         if known is not None:
-            return Rows(known.stream, known.index[index])
-        return Rows(stream, index) if stream is not None and of.ndim == 2 else None
+            return Rows(known.stream, known.index[index], self._origin(of))
+        return Rows(stream, index, self._origin(of)) if stream is not None and of.ndim == 2 else None
+
+
+def _row_index(index: Any) -> Any:
+    """The tensor that chooses among the first dimension, where nothing else is chosen; else None."""
+    kinds = [part for part in index if part is not None]
+    rest = all(isinstance(part, slice) and part == slice(None) for part in kinds[1:])
+    return kinds[0] if kinds and rest else None
 
 
 class Gates:

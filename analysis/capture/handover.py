@@ -10,6 +10,7 @@ from analysis.capture.flow import Rows
 from analysis.capture.site import CaptureError, Frame, Site
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -54,6 +55,8 @@ def hand_over(site: Site, tensor: Tensor, frame: Frame, gathered: Rows | None, g
             f"site {site.name} must be handed {wanted} of the {site.stream} stream, got {flat.shape[0]} rows; "
             f"run batches of the same kind as the one the sites were found on."
         )
+    if site.positions_first and index is None:
+        index = _positions_first(shape, flat.device)
     mask, real = frame.kept(site.stream), frame.rows(site.stream)
     if mask is None or real is None:
         return Handed(site, flat, index, None, group)
@@ -64,6 +67,13 @@ def hand_over(site: Site, tensor: Tensor, frame: Frame, gathered: Rows | None, g
     if kept.shape[0] == index.shape[0]:
         return Handed(site, flat, index, None, group)
     return Handed(site, flat[kept], index[kept], kept, group)
+
+
+def _positions_first(shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Number in [batch, positions] of each row laid out [positions, batch]."""
+    import torch
+
+    return torch.arange(shape[0] * shape[1], device=device).view(shape).t().reshape(-1)
 
 
 def exchanged(tensor: Tensor, axis: int, replaced: list[tuple[Handed, Tensor]]) -> Tensor:

@@ -11,6 +11,7 @@ from analysis.capture.site import Site
 if TYPE_CHECKING:
     from torch import nn
 
+_HOOKS = {"input": "hook_in", "output": "hook_out", "hidden": "hook_hidden", "cell": "hook_cell"}
 _LEADING = ("ffn", "conv", "recurrent", "attention")
 
 
@@ -31,7 +32,7 @@ def hook_name(site: Site, names: Mapping[str, str]) -> str:
     else:
         local = _local(site.module, site.weight)
         inside = (site.module, "" if local in (None, "weight") else local.removesuffix(".weight"))
-        name = ".".join((*filter(None, inside), "hook_in" if site.role == "input" else "hook_out"))
+        name = ".".join((*filter(None, inside), _HOOKS[site.role]))
         if site.role == "output" and site.operator in ("add", "sdpa", "softmax"):
             name += f"_{site.operator}"
     return name if site.expert is None else f"{name}[{site.expert}]"
@@ -42,7 +43,8 @@ def finished(model: nn.Module, drafts: Iterable[Any], names: Mapping[str, str]) 
     sites: list[Site] = []
     for draft in drafts:
         if draft.stack:
-            sites += [replace(draft.site, name=f"{draft.site.name}[{e}]", expert=e) for e in range(draft.stack)]
+            one, stack = draft.site, draft.site.weight
+            sites += [replace(one, name=f"{one.name}[{e}]", expert=e, group=stack, member=e) for e in range(draft.stack)]
         else:
             sites.append(draft.site)
     layers = _layers(model, sites)

@@ -12,6 +12,7 @@ from analysis.capture.flow import Flow, Gates
 from analysis.capture.handover import Contract, Handed, hand_over
 from analysis.capture.operators import PRODUCTS, Reading, name_of, read_product, with_values
 from analysis.capture.parameters import Parameters
+from analysis.capture.recurrent import shown_by
 from analysis.capture.running import ModuleStack, modules_by_path, observable, run, unwrapped
 from analysis.capture.site import CaptureError, Frame, Site
 
@@ -73,7 +74,7 @@ class Session:
         factors: set[str] = set()
         for site in self._plain:
             module = self._modules[site.module]
-            if site.role == "output":
+            if site.role != "input":
                 if self._contract.values is not None:
                     self._handles.append(module.register_forward_hook(self._returned(site)))
                 continue
@@ -120,13 +121,10 @@ class Session:
 
     def _returned(self, site: Site) -> Callable[..., Any]:
         def hook(_: Any, _args: tuple[Any, ...], output: Any) -> Any:
-            nested = isinstance(output, tuple)
-            tensor = output[0] if nested else output
-            if hasattr(tensor, "batch_sizes"):
-                raise CaptureError(f"site {site.name} must return a padded tensor, got a packed sequence; run padded batches.")
-            handed = hand_over(site, tensor, self._framed(), None)
-            new = self._contract.read([handed], tensor, site.axis)
-            return None if new is None else (new, *output[1:]) if nested else new
+            shown = shown_by(site, output, self._framed())
+            handed = hand_over(site, shown.tensor, self._framed(), shown.rows)
+            new = self._contract.read([handed], shown.tensor, site.axis)
+            return None if new is None else shown.put(new)
 
         return hook
 

@@ -39,7 +39,8 @@ class Site:
     module: str
     """Path of the innermost module whose forward contains the operator; empty for the model itself."""
     operator: str
-    role: Literal["input", "output"]
+    role: Literal["input", "output", "hidden", "cell"]
+    """What of the operator: what it reads, what it gives; of a recurrent call also its final hidden and cell states."""
     layer: int
     """Rank from 0, by first execution, of the block: the outermost ModuleList entry around the module, else the outermost Sequential
     entry. Blocks that hold neurons or attention come first, then modules outside every block that do, then the rest
@@ -50,7 +51,8 @@ class Site:
     """Which token sequence of the batch the rows follow; ``rows`` where they follow none (images, pooled vectors)."""
     activation: str | None
     weight: str | None
-    """Parameter that reads the values; for an expert the stack; for a residual addition the matrix whose output is added."""
+    """Parameter that reads the values; for an expert the stack; for a residual addition the matrix whose output is added, or the
+    `group` of experts where it is theirs."""
     expert: int | None
     transposed: bool
     """The stored matrix is [in, out], not [out, in]."""
@@ -67,6 +69,12 @@ class Site:
     """Dimension of the values that counts the neurons."""
     product: bool = False
     """Whether the product's output has one row per row read, so that ``Observer.product`` is called."""
+    positions_first: bool = False
+    """Rows are laid out [positions, batch]; they are numbered as if they were [batch, positions]."""
+    group: str | None = None
+    """Of an expert: what holds it and the others, the stack's parameter or the path of the list. The group shares out the tokens."""
+    member: int | None = None
+    """Of an expert: its place in the group, from 0."""
 
     @property
     def gated(self) -> bool:
@@ -112,6 +120,11 @@ class Frame:
         """(batch, positions) of a stream; None where the batch has no such stream."""
         mask = {"input": self.mask, "decoder": self.decoder_mask, "rows": None}[stream]
         return None if mask is None else (mask.shape[0], mask.shape[1])
+
+    def n_real(self, stream: Stream) -> int:
+        """Real tokens of a stream; 0 where the batch has no such stream."""
+        shape, rows = self.shape(stream), self.rows(stream)
+        return 0 if shape is None else shape[0] * shape[1] if rows is None else len(rows)
 
     def kept(self, stream: Stream) -> Tensor | None:
         """Flattened mask [batch * positions] of a stream, or None where nothing is padding."""

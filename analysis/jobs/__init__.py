@@ -12,8 +12,8 @@ A run from the command line does the same in the foreground. Importing this pack
 from __future__ import annotations
 
 from analysis.jobs.desk import Jobs
-from analysis.jobs.knowledge import why_not
+from analysis.jobs.knowledge import BRIDGE, why_not
 from analysis.jobs.request import JobSpec, reference
 from store import Job
 
-__all__ = ["Job", "JobSpec", "Jobs", "reference", "why_not"]
+__all__ = ["BRIDGE", "Job", "JobSpec", "Jobs", "reference", "why_not"]

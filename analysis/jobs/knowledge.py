@@ -14,6 +14,8 @@ from analysis.spec import Analysis, UserError
 if TYPE_CHECKING:
     from store import Store
 
+BRIDGE = "bridge"
+"""Name of the fact that says whether TransformerLens' bridge computes what the model computes (`analysis.models.parity.Parity`)."""
 _LOOK_TOKENS, _LOOK_WINDOW = 64, 16
 """Text that a model is given when it is only looked at."""
 
@@ -29,7 +31,10 @@ def why_not(store: Store, analysis: Analysis, model: str) -> str | None:
 
 
 def remember(store: Store, ref: str, subject: Any) -> None:
-    """File what an opened subject says of itself."""
+    """File what an opened subject says of itself; what `inspect` found out about the same weights is kept."""
+    known = store.known.get(ref)
+    same = known is not None and known.fingerprints.get("weights") == subject.fingerprints.get("weights")
+    kept = {BRIDGE: known.facts[BRIDGE]} if known is not None and same and BRIDGE in known.facts else {}
     store.known.add(
         ref,
         name=subject.name,
@@ -38,12 +43,12 @@ def remember(store: Store, ref: str, subject: Any) -> None:
         task=subject.task,
         dtype=subject.dtype,
         fingerprints={name: value for name, value in subject.fingerprints.items() if name != "data"},
-        facts=subject.facts,
+        facts=kept | subject.facts,
     )
 
 
 def inspect(store: Store, model: str, device: str, progress: Callable[[str, float, float], None]) -> None:
-    """Open a model, file its facts, and ask every analysis whether it can run on it."""
+    """Open a model, file its facts, ask every analysis whether it can run on it, and compare TransformerLens' bridge with it."""
     from analysis import ANALYSES
     from analysis.models import open_subject
 
@@ -60,6 +65,9 @@ def inspect(store: Store, model: str, device: str, progress: Callable[[str, floa
         progress(f"asking {analysis.slug}", i, len(ANALYSES))
         words = unread if analysis.reads_data and unread else _ask(analysis, reader if analysis.reads_data else bare)
         store.known.add_need(ref, analysis.slug, analysis.version, words)
+    progress("comparing with TransformerLens", len(ANALYSES), len(ANALYSES))
+    bare.facts[BRIDGE] = bare.bridge_parity().facts()
+    remember(store, ref, bare)
 
 
 def _ask(analysis: Analysis, subject: Any) -> str | None:

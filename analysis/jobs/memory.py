@@ -6,7 +6,7 @@ The rule: 1 GB for Python and its libraries, and then
 Measured peaks beside what the rule says: weight_sparsity 0.71 and 0.77 of 1.14 and 1.34 GB (MiniLM, SmolLM2),
 neuron_activity of 2,048 tokens 1.10 and 2.16 of 2.11 and 2.67 GB.
 An analysis that knows better declares `Analysis.memory`: the bytes it needs beside the weights. A GGUF file becomes
-32-bit weights; until it has been converted, its own size stands for them, which is too little rather than too much.
+32-bit weights; until it (or another file) has been converted, its own size stands for them, which is too little rather than too much.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def sizes_of_files(model: str) -> Sizes | None:
         return None
     place = places.find(model)
     weights = sum(path.stat().st_size for path in place.weights)
-    return Sizes(weights, 0 if place.gguf else max((n for path in place.weights for n in _numels(path)), default=0))
+    return Sizes(weights, 0 if place.must_convert else max((n for path in place.weights for n in _numels(path)), default=0))
 
 
 def _numels(path: Any) -> Iterable[int]:
@@ -72,6 +72,12 @@ def needed(spec: JobSpec, sizes: Iterable[Sizes], facts: Mapping[str, Any] | Non
     if spec.slug is not None and facts is not None and spec.analysis.memory is not None:
         return BASE + (0 if static else weights) + spec.analysis.memory(spec.settings, facts)
     return BASE + (3 * 4 * largest if static else weights + weights // 4 + ACCUMULATORS)
+
+
+def estimate(spec: JobSpec) -> int | None:
+    """Bytes a job will need, before anything is loaded; None where the files are not on this machine."""
+    found = _found(spec)
+    return needed(spec, found) if found else None
 
 
 def check_machine(spec: JobSpec) -> None:

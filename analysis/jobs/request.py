@@ -10,7 +10,8 @@ from typing import Any
 
 from analysis import find_analysis
 from analysis.models import BUNDLED, places
-from analysis.models.documents import PYTHON_DOCS, open_documents
+from analysis.models.documents import PYTHON_DOCS
+from analysis.models.inputs import check_data, filed
 from analysis.spec import Analysis, BadConfig, UserError, make_config
 
 
@@ -93,8 +94,8 @@ def checked(
         check_model(one)
     text = None
     if analysis.reads_data:
-        text = reference(data or PYTHON_DOCS)
-        open_documents(text)
+        text = filed(data or PYTHON_DOCS)
+        check_data(text)
     return JobSpec(slug, reference(model), text, further, settings, device, force, now=now)
 
 

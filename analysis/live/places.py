@@ -42,6 +42,8 @@ class Record:
     token: str = field(default="", repr=False)
     address: dict[str, Any] = field(default_factory=dict)
     """Empty until it listens."""
+    ready: bool = False
+    """Whether its model is loaded."""
     ended: str = ""
     """The sentence it left behind; empty while it runs, and where it was killed."""
     failed: bool = False

@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,10 @@ Progress = Callable[[str, float, float], Any]
 
 class Cancelled(Exception):
     """The question is not wanted any more."""
+
+
+class _Enough(Exception):
+    """Everything that was asked has been seen: what comes behind it in the model need not run."""
 
 
 def open_reader(model: str, device: str, wanted: Mapping[str, str], progress: Progress) -> Reader:
@@ -61,8 +65,8 @@ def check_fingerprints(subject: Subject, wanted: Mapping[str, str]) -> None:
         found = subject.fingerprints.get(what, "none")
         if found != fingerprint:
             raise UserError(
-                f"the {what} of {subject.label} must be those of the run (fingerprint {fingerprint[:12]}), got {found[:12]}: the files have "
-                f"changed since; run the analysis again to compare like with like."
+                f"the {what} of {subject.label} must be those of the run (fingerprint {fingerprint[:12]}), got {found[:12]}: the "
+                f"files have changed since; run the analysis again to compare like with like."
             )
 
 
@@ -81,6 +85,17 @@ class Reader:
         self._prefix, self._suffix = added_tokens(subject.tokenizer)
         self._reserved = sorted(reserved_ids(subject.tokenizer))
         self._rules: dict[tuple[str, float, float], Any] = {}
+        self._once = self._run_once()
+
+    def _run_once(self) -> set[str]:
+        """Names of the sites that a whole pass has shown to run once: a pass may stop behind them. And the first pass is the slowest."""
+        from analysis.capture import capture
+
+        counts = _Counts()
+        batch, _ = next(iter(self.subject.data.batches(1, self.subject.device)))  # pyright: ignore[reportOptionalMemberAccess]
+        with capture(self.subject.model, list(self.sites.values()), counts) as session:
+            session.run(batch)
+        return {name for name, n in counts.of.items() if n == 1}
 
     def describe(self) -> dict[str, Any]:
         """What it is and what may be asked of it, as JSON."""
@@ -104,8 +119,9 @@ class Reader:
         check_fingerprints(self.subject, question.fingerprints)
         ids, special = self._tokens(question.text)
         check()
-        seen = _Seen(question.neurons)
-        with self._watched(check), capture(self.subject.model, sites, seen) as session:
+        names = {site.name for site in sites}
+        seen = _Seen(question.neurons, sites if names <= self._once else None)
+        with self._watched(check), capture(self.subject.model, sites, seen) as session, contextlib.suppress(_Enough):
             batch = self._batch(ids)
             session.run(batch, Frame.of(batch))
         check()
@@ -126,7 +142,8 @@ class Reader:
         if site is None:
             names = list(self.sites)
             known = ", ".join(names) if len(names) < 5 else f"{names[0]} to {names[-1]}"
-            raise UserError(f"the site must be one of the {len(names)} of {self.subject.label} ({known}), got {name!r}; choose one of them.")
+            where = f"the {len(names)} of {self.subject.label} ({known})"
+            raise UserError(f"the site must be one of {where}, got {name[:100]!r}; choose one of them.")
         assert site.width is not None
         wrong = [n for n in neurons if n >= site.width]
         if wrong:
@@ -159,7 +176,7 @@ class Reader:
         window = TextWindows.from_ids(ids[None], inputs=model_inputs(self.subject.task))
         return next(window.batches(1, self.subject.device))[0]
 
-    @contextmanager
+    @contextlib.contextmanager
     def _watched(self, check: Callable[[], None]) -> Iterator[None]:
         """Ask ``check`` before each module, so that a question can be given up between layers."""
         hooks = [module.register_forward_pre_hook(lambda *_: check()) for module in self.subject.model.modules()]
@@ -177,7 +194,9 @@ class Reader:
         chosen = dataclasses.replace(rule, weight=rule.weight[list(question.neurons)])
         active = is_active(values, chosen, scale)
         for i, neuron in enumerate(question.neurons):
-            contributions = None if scale is None else _share(np.abs(values[:, i], dtype=np.float64) * chosen.weight[i], scale)
+            contributions = None
+            if rule.kind == "relative" and scale is not None:
+                contributions = _share(np.abs(values[:, i], dtype=np.float64) * chosen.weight[i], scale)
             yield {
                 "hook_name": site.hook_name,
                 "layer": site.layer,
@@ -200,10 +219,23 @@ class Reader:
 
 
 @dataclass
+class _Counts:
+    """An observer that counts how often each site runs."""
+
+    of: dict[str, int] = field(default_factory=dict)
+
+    def values(self, site: Site, values: Tensor, rows: Tensor | None) -> None:  # noqa: ARG002 - contract
+        """Once more."""
+        self.of[site.name] = self.of.get(site.name, 0) + 1
+
+
+@dataclass
 class _Seen:
     """The observer: keeps the asked neurons' values and the norm of the FFN's output at every token."""
 
     neurons: tuple[int, ...]
+    until: list[Site] | None
+    """Sites after which the pass may stop; None to run all of it."""
     _values: dict[str, np.ndarray] = field(default_factory=dict)
     _scale: dict[str, np.ndarray] = field(default_factory=dict)
     _rows: dict[str, np.ndarray] = field(default_factory=dict)
@@ -211,15 +243,25 @@ class _Seen:
     def values(self, site: Site, values: Tensor, rows: Tensor | None) -> None:
         """What flows there."""
         if site.name in self._values:
-            raise UserError(f"{site.hook_name} runs more than once in a forward pass (shared layers), which cannot be told apart; use another.")
+            raise UserError(
+                f"{site.hook_name} runs more than once in a forward pass (shared layers), which cannot be told apart; ask another."
+            )
         # An integer index copies: nothing of the pass is kept.
         self._values[site.name] = values[:, list(self.neurons)].float().cpu().numpy()
         if rows is not None:
             self._rows[site.name] = rows.cpu().numpy()
+        if not site.product:
+            self._stop()
 
     def product(self, site: Site, values: Tensor, rows: Tensor | None, output: Tensor, gate: Tensor | None, up: Tensor | None) -> None:  # noqa: ARG002 - contract
         """What the FFN writes. In float32, as `neuron_activity` does."""
         self._scale[site.name] = output.float().norm(dim=1).cpu().numpy()
+        self._stop()
+
+    def _stop(self) -> None:
+        """Raise once every awaited site has been seen, with its output where that is looked at."""
+        if self.until is not None and all(s.name in (self._scale if s.product else self._values) for s in self.until):
+            raise _Enough
 
     def of(self, site: Site) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Values [rows, neurons], output norms [rows] and the tokens the rows belong to (None: all, in order)."""

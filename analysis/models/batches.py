@@ -23,6 +23,8 @@ class Data(Protocol):
     document: np.ndarray
     """int64 [n_windows]: index into `documents`; the unit of every interval."""
     documents: list[str]
+    labels: np.ndarray | None
+    """int64 [n_windows]: the class of each example; None where there is none."""
 
     @property
     def token_ids(self) -> np.ndarray | None:
@@ -52,6 +54,10 @@ class Data(Protocol):
         """Batches for the model, each with the windows it holds; of all windows, or of one of the parts."""
         ...
 
+    def only(self, windows: np.ndarray) -> Data:
+        """The windows at these positions, in this order; `documents` and the numbers in `document` stay."""
+        ...
+
 
 class GivenBatches:
     """A list of batches, handed to the model as they are; each example is a document of its own.
@@ -63,7 +69,8 @@ class GivenBatches:
     token_ids = None
     special = None
 
-    def __init__(self, batches: Sequence[Any], *, name: str = "given batches") -> None:
+    def __init__(self, batches: Sequence[Any], *, labels: Any = None, name: str = "given batches") -> None:
+        """``labels``: the class of each example, in order, where there are classes."""
         self.name = name
         self._batches = list(batches)
         if not self._batches:
@@ -74,7 +81,13 @@ class GivenBatches:
         self._sizes = [int(tensor.shape[0]) for tensor in first if tensor is not None]
         self.document = np.arange(sum(self._sizes), dtype=np.int64)
         self.documents = [f"example {i}" for i in range(len(self.document))]
-        self.fingerprint = digest(_parts(self._batches))
+        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
+        if self.labels is not None and self.labels.shape != self.document.shape:
+            raise UserError(
+                f"there must be one label for each of {len(self.document)} examples, got {self.labels.shape}; give one label each."
+            )
+        kept = () if self.labels is None else (self.labels.tobytes(),)
+        self.fingerprint = digest([*_parts(self._batches), *kept])
 
     @property
     def n_windows(self) -> int:
@@ -101,6 +114,28 @@ class GivenBatches:
             if within is None or within.start <= start < within.stop:
                 yield _to(batch, device), slice(start, start + size)
             start += size
+
+    def only(self, windows: np.ndarray) -> GivenBatches:
+        """The examples at these positions, within the given division; their order must be that of the batches."""
+        ends = np.cumsum([0, *self._sizes])
+        parts = [windows[(windows >= a) & (windows < b)] - a for a, b in pairwise(ends)]
+        batches = [_rows(batch, part, size) for batch, part, size in zip(self._batches, parts, self._sizes) if len(part)]
+        chosen = GivenBatches(batches, labels=None if self.labels is None else self.labels[windows], name=self.name)
+        chosen.document, chosen.documents = self.document[windows], self.documents
+        return chosen
+
+
+def _rows(batch: Any, rows: np.ndarray, size: int) -> Any:
+    """Those examples of a batch: rows of every tensor whose first axis counts them."""
+    import torch
+
+    if isinstance(batch, torch.Tensor):
+        return batch[torch.from_numpy(rows).to(batch.device)] if batch.dim() and batch.shape[0] == size else batch
+    if isinstance(batch, Mapping):
+        return {key: _rows(value, rows, size) for key, value in batch.items()}
+    if isinstance(batch, Sequence) and not isinstance(batch, str):
+        return tuple(_rows(value, rows, size) for value in batch)
+    return batch
 
 
 def _tensors(batch: Any) -> Iterator[torch.Tensor]:

@@ -1,9 +1,9 @@
-"""Where text comes from: Python's own documentation, a text file, a folder of text files."""
+"""Where text comes from: Python's own documentation, a text file, a folder of them, or records (JSONL, a saved dataset)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,26 +20,37 @@ class Document:
 
     name: str
     read: Callable[[], str]
+    label: Callable[[], str | int | None] = lambda: None
+    """Its class, where the data give one."""
+    target: Callable[[], str | None] = lambda: None
+    """What a sequence-to-sequence model should make of it, where the data give that."""
 
 
-def open_documents(data: str) -> tuple[str, list[Document]]:
+def open_documents(data: str) -> tuple[str, Sequence[Document]]:
     """Name of the collection and its documents, in a fixed order.
 
     ``python-docs`` is the standard library's documentation topics, sorted by key; a file is one document, or several
-    separated by lines that hold only ``<|endoftext|>``; in a folder each ``.txt`` file below it is one.
+    separated by lines that hold only ``<|endoftext|>``; in a folder each ``.txt`` file below it is one; of records
+    (`inputs.records`) each is one.
     """
     if data == PYTHON_DOCS:
         from pydoc_data.topics import topics
 
         return PYTHON_DOCS, [Document(key, lambda text=topics[key]: text) for key in sorted(topics)]
-    path = Path(data).expanduser()
+    from analysis.models.inputs.naming import data_name
+    from analysis.models.inputs.records import open_records
+
+    named = data_name(data)
+    path = named.path
+    if named.kind in ("jsonl", "dataset"):
+        return open_records(named)
+    if named.kind != "text":
+        raise UserError(f"the data must be text for a model that reads text, got {data} ({named.words}); give text with --data.")
     if path.is_dir():
         files = sorted(path.rglob("*.txt"))
         if not files:
             raise UserError(f"a data folder must hold .txt files, got {path} with none; put each document into a .txt file.")
         return path.resolve().name, [Document(str(file.relative_to(path)), lambda file=file: read_text(file)) for file in files]
-    if not path.exists():
-        raise UserError(f"the data must be {PYTHON_DOCS}, a text file or a folder of .txt files, got {data!r}; check the path.")
     texts = [text for text in _SEPARATOR.split(read_text(path)) if text.strip()]
     if not texts:
         raise UserError(f"the text must not be empty, got {path}; give a file with some text.")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 HOOK = "hook_post"
+STUMBLES = (ValueError, NotImplementedError, AttributeError, LookupError, TypeError, RuntimeError, AssertionError)
+"""The bridge says "unknown" with a ValueError, and stumbles over models it half knows with the others."""
 
 
 def canonical_names(model: torch.nn.Module) -> tuple[dict[str, str], str | None]:
@@ -28,10 +30,8 @@ def canonical_names(model: torch.nn.Module) -> tuple[dict[str, str], str | None]
         return {}, f"TransformerLens' bridge knows models by their Hugging Face config, and {type(model).__name__} has none."
     try:
         adapter = _adapter(model, copy.deepcopy(config))
-    except (ValueError, NotImplementedError, AttributeError, KeyError, TypeError) as error:
-        # The bridge says "unknown" with a ValueError, and stumbles over configs it half knows with the others.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". Available")[0]
-        return {}, f"TransformerLens' bridge does not know the architecture {type(model).__name__} ({first[:200].rstrip('.')})."
+    except STUMBLES as error:
+        return {}, f"TransformerLens' bridge does not know the architecture {type(model).__name__} ({in_a_line(error)})."
     prefix = getattr(model, "base_model_prefix", "")
     paths = {path for path, _ in model.named_modules()}
     names = {}
@@ -40,6 +40,12 @@ def canonical_names(model: torch.nn.Module) -> tuple[dict[str, str], str | None]
             names[path] = name
     reason = None if names else f"TransformerLens' bridge declares no FFN inner activation for {type(model).__name__}."
     return names, reason
+
+
+def in_a_line(error: Exception) -> str:
+    """The beginning of what an error of the bridge says, to be put into a sentence."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". Available")[0]
+    return first[:200].rstrip(".")
 
 
 def _adapter(model: torch.nn.Module, config: Any) -> Any:

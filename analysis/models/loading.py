@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 CAUSAL, MASKED, SEQ2SEQ, ENCODER = "causal-lm", "masked-lm", "seq2seq-lm", "encoder"
+_MAY_BE_MISSING = 10**8
 _NO_LIMIT = 10**6
 """Tokenizers without a limit of their own state a huge number; longer than this is not a limit."""
 
@@ -105,6 +106,21 @@ def skeleton(config: Any) -> torch.nn.Module:
     build = getattr(cls, "from_config", None) or cls._from_config
     with torch.device("meta"), quiet():
         return build(copy.deepcopy(config))
+
+
+def check_size(model: torch.nn.Module, files: Iterable[Path], folder: Path) -> None:
+    """Refuse a config that asks for far more parameters than the files hold: what is missing would be made up, in memory.
+
+    No stored type takes less than half a byte per parameter; a hundred million more may be missing (a head, a pooler).
+    """
+    n_bytes = sum(path.stat().st_size for path in files)
+    asked = sum(parameter.numel() for parameter in model.parameters())
+    if asked > 2 * n_bytes + _MAY_BE_MISSING:
+        raise UserError(
+            f"config.json must fit the weights beside it, got {folder}, where it asks for {asked:,} parameters and the files "
+            f"hold {n_bytes:,} bytes; "
+            "get the model again."
+        )
 
 
 def load_model(folder: Path, config: Any, device: str) -> torch.nn.Module:

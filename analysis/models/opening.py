@@ -1,6 +1,6 @@
 """Opening: from what a user types, or a module in memory, to a `Subject`.
 
-1. Find the files (`places`); a GGUF file becomes a folder (`convert`).
+1. Find the files (`places`); what is no folder of safetensors is converted in a closed process (`convert`, `files.torch_files`).
 2. Read config and headers, never weights: facts, ties and fingerprints come from those.
 3. Cut the text into windows where data are wanted.
 4. Model and tokenizer load when first used.
@@ -9,16 +9,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.models import convert, fingerprints, loading, places, tensors
+from analysis.models import convert, fingerprints, loading, making, places, tensors
 from analysis.models.batches import Data, GivenBatches
+from analysis.models.files import torch_files
+from analysis.models.inputs import Reads, load_data
 from analysis.models.subject import Subject
-from analysis.models.text import TextWindows, model_inputs, text_windows
+from analysis.models.text import TextWindows, model_inputs
 from analysis.spec import UserError
 
 if TYPE_CHECKING:
@@ -40,25 +43,41 @@ def open_subject(
 ) -> Subject:
     """The subject that MODEL names, with windows of DATA where that is given.
 
-    ``model``: a bundled name, a Hugging Face folder, a ``.gguf`` or ``.safetensors`` file, or a hub id; ``data``:
-    ``python-docs``, a text file, or a folder of text files. Raises `UserError` with a sentence for everything else.
+    ``model``: a bundled name, a Hugging Face folder or a zip of one, a safetensors, GGUF or torch file, or a hub id; with trust (see
+    `trust`) a ``.pt2`` file or ``factory:package.module:function``, whose own inputs are used where they bring some; ``data``:
+    anything `inputs` reads (text, records, arrays, images, digits). Raises `UserError` with a sentence for everything else.
     """
     device = loading.check_device(device)
     tell = progress or _silent
     place = places.find(model)
+    subject = _opened(place, device, tell)
+    if data is not None and subject.data is None:
+        _attach(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=tell)
+    return subject
+
+
+def _opened(place: places.Place, device: str, tell: Progress) -> Subject:
+    """The subject of a place, converted first where it must be."""
+    if place.form == "safetensors":
+        return _weights_only(place, device)
+    if place.form in ("exported", "factory"):
+        return _made(place, device)
+    if place.form in ("torch", "torch-folder"):
+        tell("converting to safetensors (once, in a closed process)", 0, 0)
+    if place.form == "torch":
+        return _weights_only(place, device, torch_files.convert(place.weights[0]))
+    if place.form == "zip":
+        inside = places.find(str(torch_files.unzipped(place.weights[0])))
+        return _opened(replace(inside, name=place.name, label=place.label, source=place.source), device, tell)
     label, notes, folder = place.label, [], place.folder
     if place.gguf is not None:
         folder = convert.converted(place.gguf, tell)
         noted = convert.about(folder)
-        notes = convert.notes_of(noted)
-        label = convert.label_of(noted)
-    if folder is None:
-        subject = _weights_only(place, device)
-    else:
-        subject = _from_folder(place, folder, device, label, notes)
-    if data is not None:
-        _attach(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=tell)
-    return subject
+        notes, label = convert.notes_of(noted), convert.label_of(noted)
+    assert folder is not None, "every other form has a folder"
+    if place.form == "torch-folder":
+        folder, notes = torch_files.folder_of(folder, place.weights)
+    return _from_folder(place, folder, device, label, notes)
 
 
 def _silent(*_: Any) -> None:
@@ -67,8 +86,9 @@ def _silent(*_: Any) -> None:
 
 def _from_folder(place: places.Place, folder: Path, device: str, label: str, notes: list[str]) -> Subject:
     config = loading.read_config(folder)
-    files = place.weights if place.gguf is None else places.weight_files(folder)
+    files = places.weight_files(folder) if place.must_convert else place.weights
     skeleton = loading.skeleton(config)
+    loading.check_size(skeleton, files, folder)
     listing = partial(tensors.tensors_of_files, files, skeleton)
     settings = None if place.gguf is not None else places.read_json(folder / "config.json")
     prints = {"weights": fingerprints.weights_fingerprint(place.weights, settings)}
@@ -89,23 +109,46 @@ def _from_folder(place: places.Place, folder: Path, device: str, label: str, not
         load_model=partial(loading.load_model, folder, config, device),
         load_tokenizer=partial(loading.load_tokenizer, folder),
         list_tensors=listing,
+        reads=Reads.of(skeleton, config, folder),
     )
 
 
-def _weights_only(place: places.Place, device: str) -> Subject:
-    """A bare safetensors file: weights without a model that could run."""
-    listing = partial(tensors.tensors_of_files, place.weights, None)
+def _weights_only(place: places.Place, device: str, made: torch_files.Converted | None = None) -> Subject:
+    """Bare weights, as they are or as converted: no model that could run."""
+    listing = partial(tensors.tensors_of_files, place.weights if made is None else (made.weights,), None)
     infos = list(listing())
     prints = {"weights": fingerprints.weights_fingerprint(place.weights, None)}
-    note = "only the weights are known: there is no config.json beside the file"
+    notes = ["only the weights are known: there is no config.json beside the file", *(made.notes if made else ())]
 
     def refuse() -> torch.nn.Module:
         raise UserError(f"a model that runs must come with its config.json, got only {place.source}; name the model's folder.")
 
-    facts = _facts(infos, None, None, [note])
+    facts = _facts(infos, None, None, notes)
     return Subject(
-        place.name, place.label, place.source, None, _main_dtype(infos), device, prints, facts, None, refuse, list_tensors=listing
+        name=place.name,
+        label=place.label,
+        source=place.source,
+        task=None,
+        dtype=_main_dtype(infos),
+        device=device,
+        fingerprints=prints,
+        facts=facts,
+        load_model=refuse,
+        list_tensors=listing,
     )
+
+
+def _made(place: places.Place, device: str) -> Subject:
+    """A model that came as code, by trust: an exported program, or what a function returned."""
+    made = making.exported(place.weights[0]) if place.form == "exported" else making.by_factory(place.label)
+    if place.form == "factory":
+        made.model.eval()  # an exported program is in eval mode for good, and refuses to be told
+    subject = _subject_of(made.model, place.name, place.label, place.source, device)
+    subject.loss = made.loss
+    if made.batches is not None:
+        given = _given(made.batches, subject.task, _config_of(made.model) is not None)
+        subject.data, subject.fingerprints["data"] = given, given.fingerprint
+    return subject
 
 
 def subject_from(
@@ -122,20 +165,30 @@ def subject_from(
     """The subject made of a module in memory, set to eval mode; for notebooks and tests.
 
     ``data``: `TextWindows` or other `Data`, token ids [n_windows, window], a list of batches, or DATA as in
-    `open_subject`, which needs a tokenizer. The module is fingerprinted once, now: change it later and it is another subject.
+    `open_subject`, where text needs a tokenizer. The module is fingerprinted once, now: change it later and it is another subject.
     """
     model.eval()
-    config = getattr(model, "config", None)
-    config = config if hasattr(config, "to_dict") else None
+    subject = _subject_of(model, name, name, "a module in memory", device, tokenizer)
+    if isinstance(data, str):
+        _attach(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=_silent)
+    elif data is not None:
+        given = _given(data, subject.task, _config_of(model) is not None)
+        subject.data, subject.fingerprints["data"] = given, given.fingerprint
+    return subject
+
+
+def _subject_of(model: torch.nn.Module, name: str, label: str, source: str, device: str | None, tokenizer: Any = None) -> Subject:
+    """A module in memory as a subject, without data."""
+    config = _config_of(model)
     listing = partial(tensors.tensors_of_module, model)
     infos = list(listing())
     prints = {"weights": fingerprints.module_fingerprint(model)}
     if tokenizer is not None:
         prints["tokenizer"] = fingerprints.tokenizer_object_fingerprint(tokenizer)
-    subject = Subject(
+    return Subject(
         name=name,
-        label=name,
-        source="a module in memory",
+        label=label,
+        source=source,
         task=_task_of_module(model, config),
         dtype=_main_dtype(infos),
         device=device or str(next((p.device for p in model.parameters()), "cpu")),
@@ -144,13 +197,14 @@ def subject_from(
         load_model=lambda: model if device is None else model.to(device),
         load_tokenizer=lambda: tokenizer,
         list_tensors=listing,
+        reads=Reads.of(model, config, None),
     )
-    if isinstance(data, str):
-        _attach(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=_silent)
-    elif data is not None:
-        given = _given(data, subject.task, config is not None)
-        subject.data, subject.fingerprints["data"] = given, given.fingerprint
-    return subject
+
+
+def _config_of(model: torch.nn.Module) -> Any | None:
+    """The config of a transformers model; None for every other module."""
+    config = getattr(model, "config", None)
+    return config if hasattr(config, "to_dict") else None
 
 
 def _given(data: Any, task: str | None, takes_names: bool) -> Data:
@@ -175,17 +229,8 @@ def _task_of_module(model: torch.nn.Module, config: Any) -> str | None:
 
 
 def _attach(subject: Subject, data: str, *, n_tokens: int, window: int, seed: int, progress: Progress) -> None:
-    tokenizer = subject.tokenizer
-    if tokenizer is None:
-        raise UserError(
-            f"a model must come with a tokenizer to read text, got {subject.source} without tokenizer files; "
-            "add them (tokenizer.json), or ask a question that reads weights only."
-        )
-    stated = subject.facts.get("context_length")
-    own = loading.context_length(None, tokenizer)
-    limit = min([n for n in (stated, own) if n is not None], default=None)
-    windows = text_windows(data, tokenizer, n_tokens=n_tokens, window=window, seed=seed, limit=limit, task=subject.task, progress=progress)
-    subject.data, subject.fingerprints["data"] = windows, windows.fingerprint
+    found = load_data(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=progress)
+    subject.data, subject.fingerprints["data"] = found, found.fingerprint
 
 
 def _facts(infos: list[tensors.TensorInfo], config: Any, architecture: str | None, notes: list[str]) -> dict[str, Any]:

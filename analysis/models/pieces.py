@@ -39,6 +39,29 @@ def pieces(tokenizer: Any, ids: Iterable[int]) -> dict[int, str]:
     return {i: convert(token) if token is not None else f"<{i}>" for i, token in zip(wanted, tokens)}
 
 
+def embedding_module(model: Any, side: str) -> Any | None:
+    """The model's own token embedding (``input``) or unembedding (``output``), one row a token; None where it names none."""
+    try:
+        module = getattr(model, f"get_{side}_embeddings", lambda: None)()
+    except NotImplementedError:  # how transformers says that there is none
+        return None
+    weight = getattr(module, "weight", None)
+    return module if getattr(weight, "ndim", 0) == 2 else None
+
+
+def vocabulary(model: Any, tokenizer: Any | None) -> list[str] | None:
+    """The piece of every id from 0 to the last one the model embeds or predicts; None where there is no tokenizer or no such matrix.
+
+    Ids the tokenizer does not know (rows that only round up a matrix' size) are written ``<id>``.
+    """
+    ends = (embedding_module(model, side) for side in ("input", "output"))
+    sizes = [int(end.weight.shape[0]) for end in ends if end is not None]
+    if tokenizer is None or not sizes:
+        return None
+    n, known = max(sizes), len(tokenizer)
+    return [*pieces(tokenizer, range(min(n, known))).values(), *(f"<{i}>" for i in range(known, n))]
+
+
 def _from_bytes() -> Any:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 

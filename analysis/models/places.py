@@ -1,22 +1,31 @@
 """Where a model is: bundled package, local folder, file or hub id, found and checked without reading any weight.
 
-1. `find` turns what the user typed into a `Place`: a Hugging Face folder (config and safetensors files), one GGUF file, or
-   one bare safetensors file.
-2. Every weight file's header is read once, so that a truncated file is refused here, in a sentence.
+1. `find` turns what the user typed into a `Place`: a Hugging Face folder, one file of a kind that `files` knows, or a function.
+2. Every weight file's structure is checked once, so that a truncated or hostile file is refused here, in a sentence.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from analysis.models import trust
+from analysis.models.files import folders
+from analysis.models.files.disk import cannot_read, read_json
+from analysis.models.files.folders import weight_files
+from analysis.models.files.look import check_file
+from analysis.models.files.quarantine import display_name
 from analysis.spec import UnknownName, UserError
+
+__all__ = ["BUNDLED", "Bundled", "Place", "cache_folder", "cannot_read", "find", "is_hub_id", "read_json", "weight_files"]
+
+Form = Literal["folder", "torch-folder", "safetensors", "torch", "gguf", "zip", "exported", "factory"]
+"""How a model is stored: a folder of safetensors, a folder with torch files, or one file of that kind; or made by a function."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +45,35 @@ BUNDLED: Mapping[str, Bundled] = {
 """Models that `make setup` installs, by the name users type."""
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_TORCH = ["pytorch_model*.bin"]
+FACTORY = "factory:"
+"""What a reference to a function that makes a model begins with: ``factory:package.module:function``."""
+_LOCAL_SUFFIXES = (".gguf", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pt2", ".zip")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model's files are. ``config`` is None for a bare safetensors file; ``gguf`` is None unless it is one."""
+    """Where a model's files are."""
 
     name: str
     label: str
     source: str
     weights: tuple[Path, ...]
     folder: Path | None = None
-    gguf: Path | None = None
+    """With a config; None for single files."""
+    form: Form = "folder"
+
+    @property
+    def gguf(self) -> Path | None:
+        """The file, where it is a GGUF file."""
+        return self.weights[0] if self.form == "gguf" else None
+
+    @property
+    def must_convert(self) -> bool:
+        """Whether the weights are stored as something else than safetensors."""
+        return self.form not in ("folder", "safetensors")
 
 
 def cache_folder() -> Path:
@@ -65,26 +90,12 @@ def cache_folder() -> Path:
     return folder
 
 
-def cannot_read(path: Path, error: Exception) -> UserError:
-    """The sentence for a file that is there but cannot be read."""
-    reason = getattr(error, "strerror", None) or str(error)
-    return UserError(f"{path} must be readable, got: {reason}; check its permissions, or get it again.")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file's content. Raises `UserError` where it is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    except ValueError as error:
-        raise UserError(f"{path} must be a JSON file, got one that cannot be read ({error}); get the model again.") from error
-
-
 def find(model: str) -> Place:
     """The place a user's MODEL names. Raises `UnknownName` where there is none, `UserError` where its files cannot be used."""
     if model in BUNDLED:
         return _bundled(model)
+    if model.startswith(FACTORY):
+        return _factory(model)
     path = Path(model).expanduser()
     try:
         if model and path.is_dir():
@@ -96,7 +107,8 @@ def find(model: str) -> Place:
     if is_hub_id(model):
         return _from_hub(model)
     raise UnknownName(
-        f"the model must be a bundled name ({', '.join(BUNDLED)}), a Hugging Face folder, a .gguf or .safetensors file, "
+        f"the model must be a bundled name ({', '.join(BUNDLED)}), a Hugging Face folder or a zip of one, a safetensors, GGUF or "
+        "torch file, "
         f"or a hub id of the form owner/name, got {model!r}, which is none of them; check the spelling or the path."
     )
 
@@ -104,8 +116,17 @@ def find(model: str) -> Place:
 def is_hub_id(model: str) -> bool:
     """Whether MODEL has the form of a hub id, and is nothing on this machine: to find it may need the network."""
     path = Path(model).expanduser()
-    looks_local = model.startswith((".", "/", "~")) or path.suffix.lower() in (".gguf", ".safetensors")
+    looks_local = model.startswith((".", "/", "~", FACTORY)) or path.suffix.lower() in _LOCAL_SUFFIXES
     return model not in BUNDLED and not looks_local and not path.exists() and _HUB_ID.fullmatch(model) is not None
+
+
+def _factory(model: str) -> Place:
+    name = model.removeprefix(FACTORY)
+    if not _FUNCTION.fullmatch(name):
+        raise UserError(f"a factory must be named package.module:function, got {name!r}; check the spelling.")
+    if not trust.is_trusted():
+        raise trust.refuse_factory(name)
+    return Place(name.rpartition(":")[2], name, model, (), form="factory")
 
 
 def _bundled(name: str) -> Place:
@@ -118,77 +139,40 @@ def _bundled(name: str) -> Place:
     if path.is_dir():
         return _folder(path, name=name, label=bundled.label or name, source=f"{bundled.package}/{bundled.path}")
     found = _file(path)
-    return Place(name, bundled.label or found.label, f"{bundled.package}/{bundled.path}", found.weights, found.folder, found.gguf)
+    return Place(name, bundled.label or found.label, f"{bundled.package}/{bundled.path}", found.weights, found.folder, found.form)
 
 
 def _folder(path: Path, *, name: str, label: str, source: str) -> Place:
-    if not (path / "config.json").is_file():
+    if folders.config_of(path) is None:
         ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1:
             return _file(ggufs[0])
         what = f"{len(ggufs)} .gguf files and no config.json; name one of the files" if ggufs else "no config.json; name another folder"
+        steps = folders.steps(path)
+        if steps:
+            what = f"a series of {len(steps)} checkpoints; name one of them, for example {steps[-1].path.name}"
         raise UserError(f"a model folder must hold config.json and .safetensors files, got {path} with {what}.")
     files = weight_files(path)
-    for file in files:
-        check_safetensors(file)
-    return Place(name, label, source, files, folder=path)
-
-
-def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder: those its index names, else ``model.safetensors``, else all."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = set(read_json(index)["weight_map"].values())
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index} must be a JSON file with a weight_map, got one without; get the model again.") from error
-        # Names in an index come from whoever made the file: they may not lead out of the folder.
-        files = tuple(folder / name for name in sorted(names) if Path(name).name == name)
-        missing = [f.name for f in files if not f.is_file()]
-        if missing or len(files) != len(names):
-            raise UserError(f"{index} must name files in its own folder, got {missing or sorted(names)}; get the model again.")
-        return files
-    if (folder / "model.safetensors").is_file():
-        return (folder / "model.safetensors",)
-    files = tuple(sorted(folder.glob("*.safetensors")))
-    if not files:
-        raise UserError(
-            f"a model folder must hold .safetensors files, got {folder} with none; "
-            "save the model again with save_pretrained, which writes them (pickled .bin files are never opened)."
-        )
-    return files
+    kinds = {check_file(file) for file in files}
+    if not kinds <= {"safetensors", "torch", "legacy"}:
+        raise UserError(f"a model folder must hold .safetensors or torch files, got {path} with others; name the file itself.")
+    plain = kinds == {"safetensors"} and all(file.suffix == ".safetensors" for file in files)
+    return Place(name, label, source, files, folder=path, form="folder" if plain else "torch-folder")
 
 
 def _file(path: Path) -> Place:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise cannot_read(path, error) from error
+    kind = check_file(path)
     source = str(path.resolve())
-    if magic == b"GGUF":
-        return Place(path.stem, path.stem, source, (path,), gguf=path)
-    if path.suffix.lower() == ".gguf":
-        raise UserError(f"{path} must be a GGUF file, got one that starts with {magic!r} instead of b'GGUF'; get it again.")
-    if path.suffix.lower() != ".safetensors":
-        raise UserError(f"a model file must be .gguf or .safetensors, got {path}; convert it, or name the model's folder.")
-    if (path.parent / "config.json").is_file() and weight_files(path.parent) == (path.parent / path.name,):
-        return _folder(path.parent, name=path.stem, label=path.name, source=source)
-    check_safetensors(path)
-    return Place(path.stem, path.name, source, (path,))
-
-
-def check_safetensors(path: Path) -> None:
-    """Raise `UserError` unless the file's header can be read and agrees with its length."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np"):  # as numpy, since only the header is read: torch would be loaded for nothing
-            pass
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    except SafetensorError as error:
-        raise UserError(f"{path} must be a complete safetensors file, got one that cannot be read ({error}); get it again.") from error
+    shown = display_name(path)
+    name, label = (Path(shown).stem, shown) if shown else (path.stem, path.name)
+    if kind == "exported" and not trust.is_trusted():
+        raise trust.refuse_exported(path)
+    if kind in ("safetensors", "torch", "legacy"):
+        if (path.parent / "config.json").is_file() and weight_files(path.parent) == (path.parent / path.name,):
+            return _folder(path.parent, name=name, label=label, source=source)
+        return Place(name, label, source, (path,), form="safetensors" if kind == "safetensors" else "torch")
+    forms: dict[str, Form] = {"gguf": "gguf", "zip": "zip", "exported": "exported"}
+    return Place(name, name if kind in ("gguf", "zip") else label, source, (path,), form=forms[kind])
 
 
 def _from_hub(model: str) -> Place:
@@ -198,6 +182,8 @@ def _from_hub(model: str) -> Place:
 
     try:
         folder = Path(snapshot_download(model, allow_patterns=_HUB_FILES))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(model, allow_patterns=[*_HUB_FILES, *_HUB_TORCH]))
     except (OSError, HFValidationError) as error:  # every failure of the hub's client derives from OSError
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnknownName(

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from analysis.models.inputs.reads import Reads
 from analysis.models.tensors import TensorInfo
 
 if TYPE_CHECKING:
     import torch
 
     from analysis.models.batches import Data
+    from analysis.models.parity import Parity
 
 
 @dataclass(eq=False)
@@ -33,6 +35,10 @@ class Subject:
     facts: dict[str, Any]
     """As JSON: n_parameters (tied ones once), architecture, context_length, n_layers, tied, notes."""
     data: Data | None = field(default=None, repr=False)
+    reads: Reads = field(default_factory=Reads, repr=False)
+    """What the model reads and what its head tells apart."""
+    loss: Callable[[Any, Any], Any] | None = field(default=None, repr=False)
+    """Of a factory that brought one: loss(output, batch), one number per example."""
     load_model: Callable[[], torch.nn.Module] = field(default=lambda: NotImplemented, repr=False)
     load_tokenizer: Callable[[], Any] = field(default=lambda: None, repr=False)
     list_tensors: Callable[[], Iterator[TensorInfo]] = field(default=lambda: iter(()), repr=False)
@@ -44,6 +50,11 @@ class Subject:
         return self._keep("model", self.load_model)
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the model is in memory already."""
+        return "model" in self._kept
+
+    @property
     def tokenizer(self) -> Any | None:
         """The tokenizer, loaded on first use; None where there is none."""
         return self._keep("tokenizer", self.load_tokenizer)
@@ -51,6 +62,24 @@ class Subject:
     def tensors(self) -> Iterator[TensorInfo]:
         """The model's weights, one at a time and tied ones once, without loading the model where its files can be read."""
         return self.list_tensors()
+
+    def probe_batch(self) -> Any:
+        """Two tiny seeded examples for the model, made without data where its config says what it reads (`probing`)."""
+        from analysis.models.probing import probe_batch
+
+        return probe_batch(self)
+
+    def token_pieces(self) -> list[str] | None:
+        """The exact piece of text of every id the model embeds, by id; None where there is no tokenizer or no embedding of tokens."""
+        from analysis.models.pieces import vocabulary
+
+        return self._keep("pieces", lambda: vocabulary(self.model, self.tokenizer))
+
+    def bridge_parity(self) -> Parity:
+        """Whether TransformerLens' bridge computes what the model computes, in numbers and in words (`parity`)."""
+        from analysis.models.parity import bridge_parity
+
+        return self._keep("parity", lambda: bridge_parity(self))
 
     def hook_names(self) -> dict[str, str]:
         """Module path to the canonical TransformerLens name of the FFN inner activation entering it; the model is not touched.

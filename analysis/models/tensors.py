@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from analysis.models.files import safetensors_header
+
 if TYPE_CHECKING:
     import torch
 
@@ -70,7 +72,9 @@ def tensors_of_module(model: torch.nn.Module) -> Iterator[TensorInfo]:
 
 def tensors_of_files(files: Iterable[Path], skeleton: torch.nn.Module | None) -> Iterator[TensorInfo]:
     """Every weight in safetensors files, in the model's order where a skeleton is given; entries it does not know come last."""
+    files = tuple(files)
     stored = _stored(files)
+    shared = {} if skeleton is not None else {e.name: e.tied for path in files for e in safetensors_header.read(path).entries if e.tied}
     if skeleton is not None:
         known = {name for name, _ in skeleton.named_parameters(remove_duplicate=False)}
         keys = {model_name: key for key in stored if (model_name := _in_model(key, known, skeleton)) is not None}
@@ -90,7 +94,7 @@ def tensors_of_files(files: Iterable[Path], skeleton: torch.nn.Module | None) ->
             and not any(re.search(pattern, key) for pattern in ignored)
         }
     for key, (shape, dtype, reader) in sorted(stored.items(), key=lambda item: _natural(item[0])):
-        yield TensorInfo(key, shape, dtype, _kind_by_name(key, len(shape)), _layer(key), (), reader)
+        yield TensorInfo(key, shape, dtype, _kind_by_name(key, len(shape)), _layer(key), shared.get(key, ()), reader)
 
 
 def _stored(files: Iterable[Path]) -> dict[str, tuple[tuple[int, ...], str, Callable[[], torch.Tensor]]]:

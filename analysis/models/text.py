@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +49,14 @@ class TextWindows:
     """What a batch holds, by the names of the model's arguments; where empty, a batch is the tensor of ids itself."""
     token_strings: dict[int, str] = field(default_factory=dict, repr=False)
     """For each token id in the windows its exact piece of text; bytes that are no character alone as ``\\xe2``."""
+    labels: np.ndarray | None = field(default=None, repr=False)
+    """int64 [n_windows]: the class of each window, where windows are examples that have one."""
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
-            arrays = (self.token_ids, self.document, self.start, self.special)
+            arrays = [self.token_ids, self.document, self.start, self.special]
+            arrays += [] if self.labels is None else [self.labels]
             # Not the collection's name: the same text in another place is the same data.
             settings = sorted((key, value) for key, value in self.settings.items() if key != "data")
             head = repr((settings, self.inputs, self.token_ids.shape)).encode()
@@ -92,6 +95,13 @@ class TextWindows:
             here = ids[part].to(device)
             named = {name: torch.ones_like(here) if "mask" in name else here for name in self.inputs}
             yield named or here, part
+
+    def only(self, windows: np.ndarray) -> TextWindows:
+        """The windows at these positions; documents keep their numbers."""
+        labels = None if self.labels is None else self.labels[windows]
+        kept = {name: getattr(self, name)[windows] for name in ("token_ids", "document", "start", "special")}
+        sizes = {"n_windows": len(windows), "n_tokens": kept["token_ids"].size, "n_documents": len(np.unique(kept["document"]))}
+        return replace(self, **kept, labels=labels, counts=self.counts | sizes, fingerprint="")
 
     @classmethod
     def from_ids(cls, token_ids: Any, *, name: str = "given windows", document: Any = None, **more: Any) -> TextWindows:

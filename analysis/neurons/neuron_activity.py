@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.neurons.figures import draw_classes, draw_densities, draw_experts
+from analysis.neurons.glance import STRIPES, headlines
 from analysis.neurons.tables import TABLES
 from analysis.spec import Analysis, Figure, Source, setting
-from figures.spec import Axis, FigureSpec, Series
 
 UNIT_TOKENS = 8192
 """Tokens per unit of work: what a killed run may lose, about half a minute on two cores."""
-CLASS_ORDER = ("dead", "rare", "undecided", "normal", "dense")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ def run(config: NeuronActivityConfig, inputs: Mapping[str, Any], work: Any) -> I
     accumulators = merged(sites, work.states("reading windows"))
     seen = [site for site in sites if accumulators[site.name].n_rows]
     work.facts |= _facts(config, subject, sites, seen, accumulators)
+    yield from _experts(sites, len(subject.data.documents), work)
     yield from _examples(subject, seen, accumulators, batch, work)
     yield from _sites(config, subject, seen, accumulators, work)
 
@@ -105,6 +106,19 @@ def _examples(subject: Any, sites: list[Any], accumulators: Mapping[str, Any], b
         for site in shown:
             yield "neuron_examples", example_rows(site, found[site.name], plans[site.name])
         yield "windows", window_rows(subject.data, np.unique(np.concatenate([plan.windows for plan in plans.values()])))
+
+
+def _experts(sites: list[Any], n_documents: int, work: Any) -> Iterator[tuple[str, Any]]:
+    """Which tokens were sent to which expert, where the model has any."""
+    from analysis.neurons.expert_load import expert_loads, expert_rows, group_rows, merge_packed, per_token_rows
+
+    loads = expert_loads(sites, n_documents)
+    for _ in work.units(["experts"] if loads else [], what="counting experts"):
+        merge_packed(loads, work.states("reading windows"))
+        for group, load in loads.items():
+            yield "expert_layers", group_rows(group, load)
+            yield "experts", expert_rows(group, load)
+            yield "experts_per_token", per_token_rows(group, load)
 
 
 def rows_per_window(site: Any, accumulator: Any, frame: Any) -> int:
@@ -150,72 +164,11 @@ def _facts(
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Figures
-
-
-def _n(rows: Any, provenance: Mapping[str, Any]) -> str:
-    facts = provenance["facts"]
-    return (
-        f"{int(rows['n_neurons'].sum()):,} neurons of {provenance['model_label']}, {facts['n_tokens']:,} tokens "
-        f"from {facts['n_documents']:,} documents of {provenance['data']}"
-    )
-
-
-def _short(rows: Any) -> Any:
-    """One row per layer where it has one site; else the site's name tells them apart."""
-    shown = rows.sort_values(["layer", "hook_name"]).reset_index(drop=True)
-    one_each = shown["layer"].is_unique
-    shown["place"] = shown["layer"].astype(str) if one_each else shown["hook_name"]
-    return shown
-
-
-def draw_classes(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
-    """Dead / rare / undecided / normal / dense per layer."""
-    shown = _short(rows)
-    long = shown.melt(["place", "n_neurons"], [f"n_{c}" for c in CLASS_ORDER], var_name="class", value_name="count")
-    long["class"] = long["class"].str.removeprefix("n_")
-    long["share"] = long["count"] / long["n_neurons"]
-    silent, wakes = int(rows["n_silent"].sum()), float(rows["expected_wakes"].sum())
-    bound = float(rows["silent_document_bound"].max())
-    return FigureSpec(
-        kind="stacked_bars",
-        data=long,
-        x=Axis("place", "Layer" if shown["place"].equals(shown["layer"].astype(str)) else "Site", scale="category"),
-        y=Axis("share", "Neurons", unit="share", bounds=(0.0, 1.0)),
-        series=Series("class", "Class", order=CLASS_ORDER, palette="activity"),
-        title="Dead, rare, normal and dense neurons per layer",
-        sentence=f"Share of neurons by how often they are active: {_n(rows, provenance)}. {silent:,} were silent; reading as many "
-        f"documents again would be expected to wake about {wakes:.0f} of them.",
-        hover=("count",),
-        notes=(
-            f"Active: {rows['active_rule'].iloc[0]}.",
-            f"A silent neuron fires, with 95 % confidence, in fewer than {bound:.2%} of such documents.",
-            "Undecided: too few tokens were read to tell dead or rare from normal.",
-        ),
-    )
-
-
-def draw_densities(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
-    """Histogram of neurons' densities on a log axis."""
-    fired = rows[rows["low"] > 0].groupby(["low", "high"], as_index=False)["n_neurons"].sum()
-    silent = int(rows.loc[rows["low"] == 0, "n_neurons"].sum())
-    return FigureSpec(
-        kind="histogram",
-        data=fired,
-        x=Axis("low", "Density", unit="share of tokens active", scale="log"),
-        x_end="high",
-        y=Axis("n_neurons", "Neurons"),
-        title="How often neurons are active",
-        sentence=f"Histogram of the neurons' densities: {_n(rows, provenance)}; the {silent:,} silent ones are not drawn.",
-    )
-
-
 NEURON_ACTIVITY = Analysis(
     slug="neuron_activity",
     title="Neuron activity",
     question="Which FFN neurons fire, how often, how strongly, and on what?",
-    version=1,
+    version=2,
     kind="dynamic",
     sources=(
         Source("Relative contribution, classes and bounds", "docs/decisions/0002-active.md, 0003-undecided.md", "O"),
@@ -228,7 +181,10 @@ NEURON_ACTIVITY = Analysis(
     run=run,
     figures=(
         Figure("layer_classes", "Dead, rare, normal and dense neurons per layer", "layers", draw_classes),
+        Figure("expert_load", "Tokens sent to each expert", "experts", draw_experts),
         Figure("densities", "How often neurons are active", "density_bins", draw_densities),
     ),
     needs=needs,
+    headlines=headlines,
+    stripes=STRIPES,
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.capture.site import TOKEN_STREAMS, Frame, Site
+from analysis.neurons.expert_load import expert_loads, is_packed, packed
 from analysis.spec import IncompatibleSubject, UserError
 from analysis.stats.activity import ActiveRule, above_magnitude, exact_nonzero, relative_contribution
 from analysis.stats.neurons import NeuronActivity
@@ -27,14 +28,18 @@ NEURON_KINDS = ("ffn", "conv", "recurrent")
 
 
 def neuron_sites(subject: Any) -> list[Site]:
-    """The sites whose values are neurons. Raises `IncompatibleSubject` where there are none."""
+    """The sites whose values are neurons, found on its data. Raises `IncompatibleSubject` where there are none."""
     from analysis.capture import find_sites
 
     batch, _ = next(iter(subject.data.batches(2, subject.device)))
     found = find_sites(subject.model, batch, names=subject.hook_names())
-    # A pooled vector read by a classifier is no token's neuron.
-    is_text = subject.data.token_ids is not None
-    sites = [s for s in found if s.kind in NEURON_KINDS and s.width and not (is_text and s.stream == "rows")]
+    return neurons_among(subject, found, is_text=subject.data.token_ids is not None)
+
+
+def neurons_among(subject: Any, found: Sequence[Site], *, is_text: bool) -> list[Site]:
+    """Those of the found sites whose values are neurons. Raises `IncompatibleSubject` where there are none."""
+    # A pooled vector read by a classifier is no token's neuron; a recurrent call's final state is one of its sequence.
+    sites = [s for s in found if s.kind in NEURON_KINDS and s.width and not (is_text and s.stream == "rows" and s.kind != "recurrent")]
     if not sites:
         raise IncompatibleSubject(
             f"{subject.label} has no FFN site: no matrix product reads the output of an activation function, so there are no neurons "
@@ -68,8 +73,11 @@ def matrix(model: nn.Module, name: str | None, *, rows: int, expert: int | None 
     return weight.reshape(rows, -1)
 
 
-def output_norms(model: nn.Module, site: Site) -> np.ndarray | None:
-    """||w_out_i||_2 of each neuron [width]; None where the reading matrix has no column per neuron (grouped convolutions)."""
+def output_weights(model: nn.Module, site: Site) -> Tensor | None:
+    """w_out of each neuron [width, d_out], a convolution's [width, channels, ...]; a view of the reading matrix.
+
+    None where there is none, or it has no column per neuron (grouped convolutions).
+    """
     if site.weight is None or site.role != "input" or site.width is None:
         return None
     weight = model.get_parameter(site.weight).detach()
@@ -78,7 +86,13 @@ def output_norms(model: nn.Module, site: Site) -> np.ndarray | None:
     neurons = 0 if site.transposed else 1
     if weight.is_meta or weight.ndim < 2 or weight.shape[neurons] != site.width:
         return None
-    return weight.double().movedim(neurons, 0).reshape(site.width, -1).norm(dim=1).cpu().numpy()
+    return weight.movedim(neurons, 0)
+
+
+def output_norms(model: nn.Module, site: Site) -> np.ndarray | None:
+    """||w_out_i||_2 of each neuron [width]; None where the reading matrix has no column per neuron (grouped convolutions)."""
+    weight = output_weights(model, site)
+    return None if weight is None else weight.double().flatten(1).norm(dim=1).cpu().numpy()
 
 
 def active_rule(model: nn.Module, site: Site, active: float, magnitude: float) -> ActiveRule:
@@ -96,10 +110,12 @@ class Lengths:
     def __init__(self) -> None:
         self._found: dict[str, int] = {}
 
-    def see(self, frame: Frame) -> None:
-        """Take note of a batch. Raises `UserError` where its windows are longer or shorter than those before."""
+    def see(self, frame: Frame, n_windows: int | None = None) -> None:
+        """Take note of a batch. Raises `UserError` where its windows are longer or shorter than those before, or not in rows."""
         for stream in TOKEN_STREAMS:
             shape = frame.shape(stream)
+            if shape is not None and n_windows is not None and shape[0] != n_windows:
+                raise UserError(f"the first axis of every input must count examples, got {n_windows} and {shape[0]}; put the batch first.")
             if shape is not None and self._found.setdefault(stream, shape[1]) != shape[1]:
                 raise UserError(
                     f"all examples must have the same length, got {self._found[stream]} and {shape[1]} positions; pad them to one length."
@@ -130,14 +146,16 @@ class NeuronObserver:
             )
             for site in self.sites
         }
+        self.loads = expert_loads(self.sites, len(self._data.documents))
         self._part, self._lengths = slice(0, 0), Lengths()
+        self._frame = Frame(None)
         self._rows: dict[int, Rows] = {}
         self._seen: dict[str, np.ndarray] = {}
 
     def begin(self, part: slice, frame: Frame) -> None:
         """The next batch holds these windows."""
-        self._part, self._rows, self._seen = part, {}, {}
-        self._lengths.see(frame)
+        self._part, self._rows, self._seen, self._frame = part, {}, {}, frame
+        self._lengths.see(frame, part.stop - part.start)
 
     def end(self) -> None:
         """Count the windows of the batch that a site saw no row of (experts that were not chosen)."""
@@ -146,6 +164,8 @@ class NeuronObserver:
             seen = self._seen.get(site.name)
             missed = windows if seen is None else np.setdiff1d(windows, seen)
             self.accumulators[site.name].skip_windows(self._data.document[missed])
+        for load in self.loads.values():
+            load.end(self._frame.n_real(load.sites[0].stream))
 
     def values(self, site: Site, values: Tensor, rows: Tensor | None) -> None:
         """Sites without an aligned product: recurrent outputs, convolutions."""
@@ -164,6 +184,9 @@ class NeuronObserver:
             )
         here = self._rows_for(len(values), rows, site)
         self._seen[site.name] = np.unique(here.window_id)
+        load = self.loads.get(site.group or "")
+        if load is not None and site in load.sites:
+            load.see(int(site.member or 0), np.arange(len(values)) if rows is None else rows.cpu().numpy(), here.document_id)
         accumulator = self.accumulators[site.name]
         # In float32: a norm in bfloat16 would be off by up to 0.4 %.
         scale = output.float().norm(dim=1) if output is not None and accumulator.rule.kind == "relative" else None
@@ -180,7 +203,8 @@ class NeuronObserver:
 
     def state(self) -> dict[str, np.ndarray]:
         """The accumulators' arrays, for a checkpoint."""
-        return {f"{i}|{name}": array for i, site in enumerate(self.sites) for name, array in self.accumulators[site.name].state().items()}
+        kept = {f"{i}|{name}": array for i, site in enumerate(self.sites) for name, array in self.accumulators[site.name].state().items()}
+        return kept | packed(self.loads)
 
 
 def merged(sites: Sequence[Site], states: Iterator[tuple[str, Mapping[str, np.ndarray]]]) -> dict[str, NeuronActivity]:
@@ -189,6 +213,8 @@ def merged(sites: Sequence[Site], states: Iterator[tuple[str, Mapping[str, np.nd
     for _, state in states:
         per_site: dict[int, dict[str, np.ndarray]] = {}
         for name, array in state.items():
+            if is_packed(name):
+                continue
             i, _, entry = name.partition("|")
             per_site.setdefault(int(i), {})[entry] = array
         for i, arrays in per_site.items():
@@ -233,7 +259,7 @@ class StripReader:
     def begin(self, windows: np.ndarray, frame: Frame) -> None:
         """The next batch holds these windows, ascending."""
         self._windows = windows
-        self._lengths.see(frame)
+        self._lengths.see(frame, len(windows))
 
     def values(self, site: Site, values: Tensor, rows: Tensor | None) -> None:
         """Keep what the plan of the site asks for."""

@@ -188,4 +188,58 @@ DENSITY_BINS = Table(
     ),
 )
 
-TABLES = (LAYERS, NEURONS, DENSITY_BINS, DENSITIES, HISTOGRAMS, EXAMPLES, WINDOWS)
+_GROUP = (
+    _SITE[0],
+    Column("expert_group", "str", "What the router chooses from: the stack of matrices, or the path of the list of experts"),
+)
+NO_TOKENS = "NULL where no expert of the group got a token"
+
+EXPERTS = Table(
+    "experts",
+    "A row per expert of a mixture-of-experts layer, also where no token was sent to it; empty for models without experts.",
+    SITE_KEY,
+    (
+        *_SITE,
+        _GROUP[1],
+        Column("expert", "int", "Number of the expert in its group, from 0", range=(0, 1e6)),
+        _count("n_tokens", "Tokens sent to it; 0 where none were; padding is never counted", "tokens"),
+        _share("share", f"n_tokens / token-expert pairs of the group; {NO_TOKENS}", "share of token-expert pairs", optional=True),
+        Column("load", "float", f"Tokens sent to it / tokens sent to an expert on average: 1 is its fair share; {NO_TOKENS}", "x the mean", (0, 1e6), True, "O"),
+        _count("documents_reached", "Documents with a token that was sent to it", "documents"),
+        _count("n_documents", "Documents read", "documents"),
+    ),
+)  # fmt: skip
+
+EXPERT_LAYERS = Table(
+    "expert_layers",
+    "A row per group of experts: how many a token is sent to, and how evenly; empty for models without experts.",
+    ("layer", "expert_group"),
+    (
+        *_GROUP,
+        _count("n_experts", "Experts of the group", "experts"),
+        _count("n_idle", "Experts that got none of the tokens", "experts"),
+        _count("n_tokens", "Tokens read", "tokens"),
+        _count("n_unsent", "Tokens that were sent to none of them (over capacity, or dropped)", "tokens"),
+        _count("n_pairs", "Token-expert pairs", "pairs"),
+        Column("experts_per_token", "float", "n_pairs / n_tokens; NULL where no token was read", "experts", (0, 1e6), True, "O"),
+        Column("largest_load", "float", f"Tokens sent to the busiest expert / to an expert on average; {NO_TOKENS}", "x the mean", (0, 1e6), True, "O"),
+        Column("imbalance", "float", f"Standard deviation / mean of the experts' token counts; 0 is even; {NO_TOKENS}", "", (0, 1e3), True, "K"),
+        _share("evenness", f"Entropy of the experts' shares / ln(experts); 1 is even; {NO_TOKENS}", "", optional=True, evidence="K"),
+        _count("n_documents", "Documents read", "documents"),
+    ),
+    summary=True,
+)  # fmt: skip
+
+EXPERTS_PER_TOKEN = Table(
+    "experts_per_token",
+    "How many experts of a group tokens are sent to: a row per number that occurs.",
+    ("layer", "expert_group", "n_experts"),
+    (
+        *_GROUP,
+        _count("n_experts", "Experts a token was sent to", "experts"),
+        _count("n_tokens", "Tokens sent to so many", "tokens"),
+        _share("share", "n_tokens / tokens read", "share of tokens"),
+    ),
+)
+
+TABLES = (LAYERS, NEURONS, EXPERT_LAYERS, EXPERTS, EXPERTS_PER_TOKEN, DENSITY_BINS, DENSITIES, HISTOGRAMS, EXAMPLES, WINDOWS)

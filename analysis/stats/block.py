@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats.histogram import CENTRE, FIRST_KEY, N_BINS
-from analysis.stats.moments import Moments
+from analysis.stats.moments import Moments, Spread
 
 if TYPE_CHECKING:
     import torch
@@ -149,9 +149,9 @@ def _fired(active: torch.Tensor, nonzero: torch.Tensor, starts: NDArray[np.int64
 
 @dataclass
 class ChannelStatistics:
-    """Statistics of a gate or up path: moments, extremes and how often above zero, per neuron."""
+    """Statistics of a gate or up path: mean, spread, extremes and how often above zero, per neuron."""
 
-    moments: Moments
+    moments: Spread
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     n_positive: NDArray[np.int64]

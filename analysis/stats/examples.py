@@ -7,6 +7,7 @@ member are the same for any order of arrival, so lists can be merged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats.rows import mixed
+from analysis.stats.threads import run
 
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -36,13 +38,8 @@ class Best:
             raise ValueError(f"the number of examples must be at least 1, got {k}; set top and bottom accordingly.")
         return cls(np.zeros((n, k), np.float32), np.zeros((n, k), np.int64), np.zeros((n, k), np.uint64), np.zeros(n, np.int64))
 
-    def offer(self, values: Floats32, rows: NDArray[np.int32] | Ints, row_index: Ints, row_key: Keys, *, fused: bool) -> None:
+    def offer(self, values: Floats32, rows: NDArray[np.int32] | Ints, row_index: Ints, row_key: Keys) -> None:
         """Candidates values [W, n] with their rows [W, n] (-1: none), token index and key given per row."""
-        if fused:
-            from analysis.stats.kernel_examples import offer_fused
-
-            offer_fused(values, rows, row_index, row_key, self.value, self.index, self.key, self.filled)
-            return
         for value, row in zip(values, rows, strict=True):
             some = np.flatnonzero(row >= 0)
             self._offer_one(some, value[some], row_index[row[some]], row_key[row[some]])
@@ -71,7 +68,7 @@ class Best:
         """Offer the other's examples."""
         n, k = other.value.shape
         rows = np.where(np.arange(k)[:, None] < other.filled, np.arange(n) + n * np.arange(k)[:, None], -1)
-        self.offer(other.value.T, rows, other.index.T.reshape(-1), other.key.T.reshape(-1), fused=False)
+        self.offer(other.value.T, rows, other.index.T.reshape(-1), other.key.T.reshape(-1))
 
     def result(self, sign: int = 1) -> dict[str, NDArray[Any]]:
         """Values (times sign) and token indices [n, k], and how many of them each neuron has; 0 beyond that."""
@@ -81,6 +78,27 @@ class Best:
             "token_index": np.where(there, self.index, 0),
             "filled": self.filled.copy(),
         }
+
+
+Offer = tuple[Best, int, Floats32, NDArray[np.int32]]
+"""A list, and the candidates sign * values [W, n] with their rows [W, n] (-1: none)."""
+
+
+def offer_windows(offers: Sequence[Offer], windows: Ints, row_index: Ints, row_key: Keys, threads: int | None) -> None:
+    """`Best.offer` of some of the windows, on this many threads by the compiled twin; by the reference where None."""
+    if threads is None:
+        for best, sign, values, rows in offers:
+            best.offer(sign * values[windows], rows[windows], row_index, row_key)
+        return
+    from analysis.stats.kernel_examples import offer_fused
+
+    def job(offer: Offer, start: int, end: int) -> None:
+        best, sign, values, rows = offer
+        mine = (best.value, best.index, best.key, best.filled)
+        offer_fused(start, end, np.float32(sign), windows, values, rows, row_index, row_key, *mine)
+
+    cuts = np.linspace(0, len(offers[0][0].value), threads + 1).astype(int)
+    run([lambda _, o=o, s=s, e=e: job(o, s, e) for o in offers for s, e in zip(cuts[:-1], cuts[1:], strict=True)], threads)
 
 
 @dataclass

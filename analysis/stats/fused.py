@@ -1,56 +1,24 @@
-"""The fused engine from the outside: hands chunks of neurons to threads, and what it must not touch to the reference.
-
-Threads, not prange: the compiled loops release the lock, so a few Python threads do; they need no second pool of spinning
-workers beside torch's, survive a fork, and may be used from several threads at once.
-"""
+"""The fused engine from the outside: hands chunks of neurons to threads, and what it must not touch to the reference."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats.block import BlockStatistics, ChannelStatistics, RowContext, eager_block, eager_channel
-from analysis.stats.kernel import CHUNK, block_range, channel_range, merge_into
-from analysis.stats.moments import Moments
-
-Job = Callable[[int], None]
-"""Does one piece of work; is told which worker (0 to threads - 1) it runs on."""
-
-
-@lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="sparsescope-kernel")
+from analysis.stats.kernel import CHUNK, block_range
+from analysis.stats.kernel_paths import PATH_CHUNK, merge_into, merge_spread_into, path_range
+from analysis.stats.moments import Moments, Spread
+from analysis.stats.threads import Job, run
 
 
-def _run(jobs: list[Job], threads: int) -> None:
-    """Do the jobs, in any order, on this thread and up to threads - 1 others."""
-    waiting = deque(jobs)
-
-    def drain(worker: int) -> None:
-        while True:
-            try:
-                job = waiting.popleft()
-            except IndexError:
-                return
-            job(worker)
-
-    others = [_pool(threads - 1).submit(drain, worker) for worker in range(1, min(threads, len(jobs)))]
-    drain(0)
-    for other in others:
-        other.result()
-
-
-def _pieces(n: int, parts: int) -> list[tuple[int, int]]:
+def _pieces(n: int, parts: int, chunk: int) -> list[tuple[int, int]]:
     """range(n) in about as many pieces of whole chunks."""
-    step = max(CHUNK, math.ceil(n / parts / CHUNK) * CHUNK)
+    step = max(chunk, math.ceil(n / parts / chunk) * chunk)
     return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
@@ -67,18 +35,14 @@ def fused_site(
     jobs = block.jobs(2 * threads if threads > 1 else 1)
     for channel in channels.values():
         jobs += channel.jobs(threads)
-    _run(jobs, threads)
+    run(jobs, threads)
     return block.finish(), {name: channel.finish() for name, channel in channels.items()}
 
 
-def merge_moments_into(moments: Moments, found: Moments) -> None:
-    """`Moments.merge`, compiled."""
+def merge_moments_into(moments: Spread, found: Spread) -> None:
+    """`merge` of either, compiled."""
     arrays = [*moments.arrays().values(), *found.arrays().values()]
-    merge_into(*(np.ascontiguousarray(a) for a in arrays))
-
-
-def _moments(n_rows: int, sums: NDArray[np.float64]) -> Moments:
-    return Moments(np.full(sums.shape[1], n_rows, np.int64), *sums[:4])
+    (merge_into if isinstance(moments, Moments) else merge_spread_into)(*arrays)
 
 
 class _BlockWork:
@@ -88,8 +52,7 @@ class _BlockWork:
         n_rows, n = values.shape
         windows = len(context.starts) - 1
         self.values, self.context, self.histogram = values, context, histogram
-        self.sums, self.counts = np.zeros((6, n)), np.zeros((2, n), np.int64)
-        self.extremes = np.stack([np.full(n, -np.inf, np.float32), np.full(n, np.inf, np.float32)])
+        self.sums, self.counts, self.extremes = np.zeros((6, n)), np.zeros((2, n), np.int64), np.zeros((2, n), np.float32)
         self.window_extremes = np.zeros((2, windows, n), np.float32)
         self.window_rows = np.zeros((2, windows, n), np.int32)
         self.fired = np.zeros((windows, n), np.uint8)
@@ -101,23 +64,23 @@ class _BlockWork:
         known = (c.starts, c.rankable, c.weight, c.threshold, c.inverse_scale)
         bits, flat = self.values.view(np.int32), self.histogram.reshape(-1)
 
-        def job(worker: int, start: int, end: int) -> None:
-            block_range(
-                self.values, bits, known, start, end, flat, self.sums, self.counts, self.extremes,
-                self.window_extremes, self.window_rows, self.fired, self.rows[worker], self.dirty,
-            )  # fmt: skip
+        windows = (self.window_extremes, self.window_rows, self.fired)
 
-        return [lambda worker, s=start, e=end: job(worker, s, e) for start, end in _pieces(self.values.shape[1], parts)]
+        def job(worker: int, start: int, end: int) -> None:
+            found = (self.sums, self.counts, self.extremes, windows, self.rows[worker], self.dirty)
+            block_range(bits, known, start, end, flat, *found)
+
+        return [lambda worker, s=start, e=end: job(worker, s, e) for start, end in _pieces(self.values.shape[1], parts, CHUNK)]
 
     def finish(self) -> BlockStatistics:
         n_rows, n = self.values.shape
         found = BlockStatistics(
-            _moments(n_rows, self.sums), self.extremes[1], self.extremes[0], self.counts[0], self.counts[1],
+            Moments(np.full(n, n_rows, np.int64), *self.sums[:4]), self.extremes[1], self.extremes[0], self.counts[0], self.counts[1],
             np.zeros(n, np.int64), np.full(n, np.count_nonzero(self.context.inverse_scale), np.int64),
             self.sums[4], self.sums[5], self.window_extremes[0], self.window_rows[0], self.window_extremes[1],
             self.window_rows[1], self.fired, self.rows.sum(0), np.ones(n_rows, bool),
         )  # fmt: skip
-        for start, end in _dirty_ranges(self.dirty, n):
+        for start, end in _dirty_ranges(self.dirty, n, CHUNK):
             self._refer(found, start, end)
         return found
 
@@ -139,35 +102,38 @@ class _ChannelWork:
     def __init__(self, values: NDArray[np.float32]) -> None:
         n = values.shape[1]
         self.values = values
-        self.sums, self.positive, self.extremes = np.zeros((4, n)), np.zeros(n, np.int64), np.zeros((2, n), np.float32)
-        self.dirty = np.zeros(math.ceil(n / CHUNK), bool)
+        self.sums, self.positive, self.extremes = np.zeros((2, n)), np.zeros(n, np.int64), np.zeros((2, n), np.float32)
+        self.dirty = np.zeros(math.ceil(n / PATH_CHUNK), bool)
 
     def jobs(self, parts: int) -> list[Job]:
-        def job(start: int, end: int) -> None:
-            channel_range(self.values, start, end, self.sums, self.positive, self.extremes, self.dirty)
+        bits = self.values.view(np.int32)
 
-        return [lambda _, s=start, e=end: job(s, e) for start, end in _pieces(self.values.shape[1], parts)]
+        def job(start: int, end: int) -> None:
+            path_range(self.values, bits, start, end, self.sums, self.positive, self.extremes, self.dirty)
+
+        return [lambda _, s=start, e=end: job(s, e) for start, end in _pieces(self.values.shape[1], parts, PATH_CHUNK)]
 
     def finish(self) -> ChannelStatistics:
         import torch
 
-        found = ChannelStatistics(_moments(len(self.values), self.sums), self.extremes[1], self.extremes[0], self.positive)
-        for start, end in _dirty_ranges(self.dirty, self.values.shape[1]):
+        counted = np.full(self.values.shape[1], len(self.values), np.int64)
+        found = ChannelStatistics(Spread(counted, *self.sums), self.extremes[1], self.extremes[0], self.positive)
+        for start, end in _dirty_ranges(self.dirty, self.values.shape[1], PATH_CHUNK):
             _write(found, eager_channel(torch.from_numpy(self.values[:, start:end].copy())), start, end)
         return found
 
 
-def _dirty_ranges(dirty: NDArray[np.bool_], n: int) -> list[tuple[int, int]]:
-    return [(int(c) * CHUNK, min((int(c) + 1) * CHUNK, n)) for c in np.flatnonzero(dirty)]
+def _dirty_ranges(dirty: NDArray[np.bool_], n: int, chunk: int) -> list[tuple[int, int]]:
+    return [(int(c) * chunk, min((int(c) + 1) * chunk, n)) for c in np.flatnonzero(dirty)]
 
 
 def _write(found: Any, theirs: Any, start: int, end: int, skip: tuple[str, ...] = ()) -> None:
     """Copy every field of a statistics object, all of which end in the neuron axis, into neurons start..end."""
-    for entry in fields(theirs):
+    for entry in fields(found):
         if entry.name in skip:
             continue
         mine, other = getattr(found, entry.name), getattr(theirs, entry.name)
-        if isinstance(mine, Moments):
+        if isinstance(mine, Spread):
             _write(mine, other, start, end)
         else:
             mine[..., start:end] = other

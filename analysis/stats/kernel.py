@@ -1,13 +1,14 @@
 """The fused engine: everything `block.eager_block` computes, in one pass over the values, compiled by numba.
 
-A block [T, n] is cut into chunks of 64 neurons and tiles of up to 128 rows of one window. A tile (32 KiB) stays in the
-first-level cache while a handful of short loops pass over it; each runs along the neurons, which lie side by side in
-memory, so that it vectorises, and keeps its sums in one flat scratch array at constant distances, so that the compiler
-can prove that they do not overlap. The histogram is the one scalar loop: neighbouring increments belong to different
-neurons, so they never wait for each other, and a chunk's used lines stay in the second-level cache.
+A block [T, n] is cut into chunks of 128 neurons and tiles of up to 32 rows of one window. A tile is copied into 16 KiB
+that lie together: rows of a block are a power of two apart, or nearly, and would fight for a few lines of the first-level
+cache. Short loops then pass over the tile along the neurons, four rows at a time, so that they vectorise and each running
+sum is fetched and stored once per four values. All running sums stand in two flat scratch arrays at constant distances,
+so that the compiler can prove that they do not overlap. The histogram is the one scalar loop: neighbouring increments
+belong to different neurons, so they never wait for each other, and a chunk's counts are 16 bits wide until it is done.
 
-Sums are float64 about the tile's own mean and merged by `moments.merge_moments`. A chunk with a value that is not finite
-is left to the reference (`fused`), which is what makes the relaxed float rules here safe.
+Sums are float64 about the mean of the chunk's first tile (`moments.central_of_shifted`). A chunk with a value that is not
+finite is left to the reference (`fused`), which is what makes the relaxed float rules here safe.
 """
 
 from __future__ import annotations
@@ -16,237 +17,267 @@ import numba
 import numpy as np
 
 from analysis.stats.histogram import CENTRE, FIRST_KEY, N_BINS
-from analysis.stats.moments import merge_moments
+from analysis.stats.moments import central_of_shifted
 
-CHUNK = 64
-TILE = 128
-TOTAL, MEAN, M2, M3, M4, ACTIVE, RELATIVE = (k * CHUNK for k in range(7))
-"""Places of the sums in the scratch array; the first tile's sums stand here, the running moments at `RUN` onwards."""
-RUN_MEAN, RUN_M2, RUN_M3, RUN_M4 = (k * CHUNK for k in range(7, 11))
-SCRATCH = 11 * CHUNK
-N_ACTIVE, N_ZERO = 0, CHUNK
+CHUNK = 128
+TILE = 32
+SHIFT, S1, S2, S3, S4, ACTIVE, RELATIVE = (k * CHUNK for k in range(7))
+"""Places in the float64 scratch `s`: what is taken off each value, sums of powers of the rest, sums of sizes."""
+WEIGHT, HIGH, HIGH_ROW, LOW, LOW_ROW, TOP, BOTTOM, N_ACTIVE, N_ZERO = (k * CHUNK for k in range(9))
+"""Places in the float32 scratch `f`. High and low are a window's extremes over rankable rows, top and bottom the block's."""
+MOST_ROWS = 2**16 - 1 - TILE
+"""A 16-bit count is added to the histogram before it can overflow."""
+STRETCH = 64
 
-_compiled = numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"}, error_model="numpy")
-_merge = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(merge_moments)
+ZERO, ONE = np.float32(0), np.float32(1)
+INFINITE, PATTERN = np.int32(0x7F800000), np.int32(0x7FFFFFFF)
 
-
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc"}, error_model="numpy")
-def _is_finite(values, j0, j1):
-    """A finite number times zero is zero; NaN and infinity times zero are NaN, which stays in the sum."""
-    zero = np.float32(0)
-    total = zero
-    for r in range(len(values)):
-        row = values[r, j0:j1]
-        for j in range(row.size):
-            total += row[j] * zero
-    return total == 0
+compiled = numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"}, error_model="numpy")
+_central = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(central_of_shifted)
 
 
-@_compiled
-def _tile_moments(values, first, end, j0, j1, s):
-    """Mean and central sums of rows first..end of a chunk, two passes, into the scratch `s`."""
-    width = j1 - j0
-    for j in range(5 * CHUNK):
-        s[j] = 0.0
+@compiled
+def _pack(bits, first, end, j0, j1, tile):
+    """Copy rows first..end of a chunk into the tile, as bit patterns; whether all are finite (no exponent of all ones)."""
+    largest = np.int32(0)
     for r in range(first, end):
-        x = values[r, j0:j1]
-        for j in range(width):
-            s[TOTAL + j] += x[j]
-    for j in range(width):
-        s[MEAN + j] = s[TOTAL + j] / (end - first)
-    for r in range(first, end):
-        x = values[r, j0:j1]
-        for j in range(width):
-            away = x[j] - s[MEAN + j]
-            square = away * away
-            s[M2 + j] += square
-            s[M3 + j] += square * away
-            s[M4 + j] += square * square
+        x, t = bits[r, j0:j1], tile[r - first]
+        for j in range(j1 - j0):
+            t[j] = x[j]
+            size = np.int32(x[j] & PATTERN)
+            largest = size if size > largest else largest
+    return largest < INFINITE
 
 
-@_compiled
-def _run_on(n_before, n_tile, width, s):
-    """Merge the tile's moments into the running ones."""
-    for j in range(width):
-        _, s[RUN_MEAN + j], s[RUN_M2 + j], s[RUN_M3 + j], s[RUN_M4 + j] = _merge(
-            n_before, s[RUN_MEAN + j], s[RUN_M2 + j], s[RUN_M3 + j], s[RUN_M4 + j],
-            n_tile, s[MEAN + j], s[M2 + j], s[M3 + j], s[M4 + j],
-        )  # fmt: skip
+@compiled
+def _all_finite(bits, j0, j1):
+    """The same of a whole chunk, without copying it."""
+    largest = np.int32(0)
+    for r in range(len(bits)):
+        x = bits[r, j0:j1]
+        for j in range(j1 - j0):
+            size = np.int32(x[j] & PATTERN)
+            largest = size if size > largest else largest
+    return largest < INFINITE
 
 
-@_compiled
-def _tile_extremes(values, rankable, first, end, j0, j1, best, where):
-    """Running maximum, minimum (`best`: high, low, then both over rows that may not rank) and their first rows."""
-    width = j1 - j0
-    for r in range(first, end):
-        x = values[r, j0:j1]
-        if rankable[r]:
-            row = np.int32(r)
-            for j in range(width):
-                above = x[j] > best[j]
-                best[j] = x[j] if above else best[j]
-                where[j] = row if above else where[j]
-                below = x[j] < best[CHUNK + j]
-                best[CHUNK + j] = x[j] if below else best[CHUNK + j]
-                where[CHUNK + j] = row if below else where[CHUNK + j]
-        else:
-            for j in range(width):
-                best[2 * CHUNK + j] = max(best[2 * CHUNK + j], x[j])
-                best[3 * CHUNK + j] = min(best[3 * CHUNK + j], x[j])
+@compiled
+def _start(tile, n, s):
+    """The mean of the first tile, which the powers are taken about."""
+    for r in range(n):
+        for j in range(CHUNK):
+            s[SHIFT + j] += tile[r, j]
+    for j in range(CHUNK):
+        s[SHIFT + j] /= n
 
 
-@_compiled
-def _tile_counts(values, weight, threshold, first, end, j0, j1, tally, rows):
-    """How often active, zero (per neuron) and active, above zero (per row); counted in float32, which is as wide as x."""
-    width = j1 - j0
-    w = weight[j0:j1]
-    one, zero = np.float32(1), np.float32(0)
-    for r in range(first, end):
-        x = values[r, j0:j1]
-        bar, n_on, n_positive = threshold[r], zero, zero
-        for j in range(width):
-            on = one if abs(x[j]) * w[j] > bar else zero
-            tally[N_ACTIVE + j] += on
-            tally[N_ZERO + j] += one if x[j] == zero else zero
-            n_on += on
-            n_positive += one if x[j] > zero else zero
-        rows[2, r] += n_on
-        rows[3, r] += n_positive
+@compiled
+def _powers(x, shift, s1, s2, s3, s4):
+    away = np.float64(x) - shift
+    square = away * away
+    return s1 + away, s2 + square, s3 + square * away, s4 + square * square
 
 
-@_compiled
-def _tile_sizes(values, weight, threshold, inverse, first, end, j0, j1, s, rows):
-    """Sums of |x|: per neuron over active rows and relative to the output, per row plain and squared."""
-    width = j1 - j0
-    w = weight[j0:j1]
-    for r in range(first, end):
-        x = values[r, j0:j1]
-        bar, share = threshold[r], inverse[r]
-        total, square = 0.0, 0.0
-        for j in range(width):
+@compiled
+def _tile_moments(tile, n, s):
+    """Sums of the first four powers of x - shift."""
+    whole = n - n % 4
+    for r in range(0, whole, 4):
+        x0, x1, x2, x3 = tile[r], tile[r + 1], tile[r + 2], tile[r + 3]
+        for j in range(CHUNK):
+            c, m = s[SHIFT + j], (s[S1 + j], s[S2 + j], s[S3 + j], s[S4 + j])
+            m = _powers(x3[j], c, *_powers(x2[j], c, *_powers(x1[j], c, *_powers(x0[j], c, *m))))
+            s[S1 + j], s[S2 + j], s[S3 + j], s[S4 + j] = m
+    for r in range(whole, n):
+        x = tile[r]
+        for j in range(CHUNK):
+            m = _powers(x[j], s[SHIFT + j], s[S1 + j], s[S2 + j], s[S3 + j], s[S4 + j])
+            s[S1 + j], s[S2 + j], s[S3 + j], s[S4 + j] = m
+
+
+@compiled
+def _sizes(x, w, bar, share, n_active, active, relative):
+    size = abs(x)
+    exact = np.float64(size)
+    on = size * w > bar
+    return n_active + (ONE if on else ZERO), active + (exact if on else 0.0), relative + exact * share
+
+
+@compiled
+def _tile_sizes(tile, n, first, threshold, inverse, f, s):
+    """How often active, and sums of |x| over active rows and relative to the output; counted in float32, as wide as x."""
+    whole = n - n % 4
+    for r in range(0, whole, 4):
+        x0, x1, x2, x3 = tile[r], tile[r + 1], tile[r + 2], tile[r + 3]
+        b0, b1, b2, b3 = threshold[first + r], threshold[first + r + 1], threshold[first + r + 2], threshold[first + r + 3]
+        i0, i1, i2, i3 = inverse[first + r], inverse[first + r + 1], inverse[first + r + 2], inverse[first + r + 3]
+        for j in range(CHUNK):
+            w, m = f[WEIGHT + j], (f[N_ACTIVE + j], s[ACTIVE + j], s[RELATIVE + j])
+            m = _sizes(x1[j], w, b1, i1, *_sizes(x0[j], w, b0, i0, *m))
+            f[N_ACTIVE + j], s[ACTIVE + j], s[RELATIVE + j] = _sizes(x3[j], w, b3, i3, *_sizes(x2[j], w, b2, i2, *m))
+    for r in range(whole, n):
+        x, bar, share = tile[r], threshold[first + r], inverse[first + r]
+        for j in range(CHUNK):
+            m = _sizes(x[j], f[WEIGHT + j], bar, share, f[N_ACTIVE + j], s[ACTIVE + j], s[RELATIVE + j])
+            f[N_ACTIVE + j], s[ACTIVE + j], s[RELATIVE + j] = m
+
+
+@compiled
+def _extremes(x, row, may, high, high_row, low, low_row, top, bottom, n_zero):
+    above, below = (x > high) & may, (x < low) & may
+    high, high_row = x if above else high, row if above else high_row
+    low, low_row = x if below else low, row if below else low_row
+    return high, high_row, low, low_row, x if x > top else top, x if x < bottom else bottom, n_zero + (ONE if x == ZERO else ZERO)
+
+
+@compiled
+def _tile_extremes(tile, n, first, rankable, f):
+    """Running maximum and minimum over rankable rows with their first rows, and over all rows; how often zero."""
+    whole = n - n % 4
+    for r in range(0, whole, 4):
+        x0, x1, x2, x3, k = tile[r], tile[r + 1], tile[r + 2], tile[r + 3], first + r
+        m0, m1, m2, m3 = rankable[k], rankable[k + 1], rankable[k + 2], rankable[k + 3]
+        r0, r1, r2, r3 = np.float32(k), np.float32(k + 1), np.float32(k + 2), np.float32(k + 3)
+        for j in range(CHUNK):
+            m = (f[HIGH + j], f[HIGH_ROW + j], f[LOW + j], f[LOW_ROW + j], f[TOP + j], f[BOTTOM + j], f[N_ZERO + j])
+            m = _extremes(x1[j], r1, m1, *_extremes(x0[j], r0, m0, *m))
+            m = _extremes(x3[j], r3, m3, *_extremes(x2[j], r2, m2, *m))
+            f[HIGH + j], f[HIGH_ROW + j], f[LOW + j], f[LOW_ROW + j], f[TOP + j], f[BOTTOM + j], f[N_ZERO + j] = m
+    for r in range(whole, n):
+        x, may, row = tile[r], rankable[first + r], np.float32(first + r)
+        for j in range(CHUNK):
+            m = (f[HIGH + j], f[HIGH_ROW + j], f[LOW + j], f[LOW_ROW + j], f[TOP + j], f[BOTTOM + j], f[N_ZERO + j])
+            m = _extremes(x[j], row, may, *m)
+            f[HIGH + j], f[HIGH_ROW + j], f[LOW + j], f[LOW_ROW + j], f[TOP + j], f[BOTTOM + j], f[N_ZERO + j] = m
+
+
+@compiled
+def _tile_rows(tile, n, first, threshold, f, rows):
+    """Per row: sums of |x| and x^2, neurons active, neurons above zero."""
+    for r in range(n):
+        x, bar = tile[r], threshold[first + r]
+        total, square, n_active, n_positive = 0.0, 0.0, ZERO, ZERO
+        for j in range(CHUNK):
             size = abs(x[j])
             exact = np.float64(size)
-            s[ACTIVE + j] += exact if size * w[j] > bar else 0.0
-            s[RELATIVE + j] += exact * share
             total += exact
             square += exact * exact
-        rows[0, r] += total
-        rows[1, r] += square
+            n_active += ONE if size * f[WEIGHT + j] > bar else ZERO
+            n_positive += ONE if x[j] > ZERO else ZERO
+        rows[0, first + r], rows[1, first + r], rows[2, first + r], rows[3, first + r] = total, square, n_active, n_positive
 
 
-@_compiled
-def _tile_histogram(bits, first, end, j0, j1, histogram, place):
+@compiled
+def _tile_histogram(bits, n, counts, place):
     """Bins of a row first, in 32-bit integers throughout (numba widens them unless told); then the increments."""
-    width = j1 - j0
-    before, most, pattern = np.int32(FIRST_KEY - 1), np.int32(CENTRE), np.int32(0x7FFFFFFF)
-    mine = histogram[j0 * N_BINS : j1 * N_BINS]
-    for r in range(first, end):
-        b = bits[r, j0:j1]
-        for j in range(width):
-            steps = np.int32(np.int32(np.int32(b[j] & pattern) >> np.int32(20)) - before)
+    before, most = np.int32(FIRST_KEY - 1), np.int32(CENTRE)
+    for r in range(n):
+        b = bits[r]
+        for j in range(CHUNK):
+            steps = np.int32(np.int32(np.int32(b[j] & PATTERN) >> np.int32(20)) - before)
             steps = steps if steps > np.int32(0) else np.int32(0)
             steps = steps if steps < most else most
             sign = np.int32(b[j] >> np.int32(31))
             signed = np.int32(np.int32(steps ^ sign) - sign)
             place[j] = np.uint32(np.int32(signed + np.int32(np.int32(j) * np.int32(N_BINS))) + most)
-        for j in range(width):
-            mine[place[j]] += np.int32(1)
+        for j in range(CHUNK):
+            counts[place[j]] += np.uint16(1)
 
 
-@_compiled
-def _chunk(values, bits, context, j0, j1, histogram, sums, counts, extremes, windows_high_low, windows_rows, fired, rows):
-    """One chunk of neurons over all rows of the block."""
+@compiled
+def _empty_into(counts, histogram):
+    """Add the chunk's counts to the histogram and set them to zero, skipping stretches without any."""
+    for start in range(0, histogram.size, STRETCH):
+        end = min(start + STRETCH, histogram.size)
+        mine, theirs, some = counts[start:end], histogram[start:end], np.uint16(0)
+        for k in range(end - start):
+            some |= mine[k]
+        if some:
+            for k in range(end - start):
+                theirs[k] += np.int32(mine[k])
+                mine[k] = 0
+
+
+@compiled
+def _end_window(w, n, j0, j1, before, f, out):
+    """Give out a window's extremes and where it fired; make ready for the next."""
+    windows_high_low, windows_rows, fired = out
+    for j in range(j1 - j0):
+        k = j0 + j
+        windows_high_low[0, w, k], windows_high_low[1, w, k] = f[HIGH + j], f[LOW + j]
+        windows_rows[0, w, k], windows_rows[1, w, k] = np.int32(f[HIGH_ROW + j]), np.int32(f[LOW_ROW + j])
+        nonzero = f[N_ZERO + j] - before[CHUNK + j] < n
+        fired[w, k] = np.uint8(f[N_ACTIVE + j] > before[j]) + 2 * np.uint8(nonzero)
+    _begin_window(before, f)
+
+
+@compiled
+def _begin_window(before, f):
+    f[HIGH : HIGH + CHUNK], f[LOW : LOW + CHUNK] = -np.inf, np.inf
+    f[HIGH_ROW : HIGH_ROW + CHUNK], f[LOW_ROW : LOW_ROW + CHUNK] = -1, -1
+    before[:CHUNK], before[CHUNK:] = f[N_ACTIVE : N_ACTIVE + CHUNK], f[N_ZERO : N_ZERO + CHUNK]
+
+
+@compiled
+def _chunk(bits, context, j0, j1, scratch, histogram, windows):
+    """One chunk of neurons over all rows of the block, into the scratch; False where a value is not finite."""
     starts, rankable, weight, threshold, inverse = context
-    width = j1 - j0
-    s = np.zeros(SCRATCH)
-    tally = np.zeros(2 * CHUNK, np.float32)
-    place = np.empty(CHUNK, np.uint32)
-    best = np.empty(4 * CHUNK, np.float32)
-    where = np.empty(2 * CHUNK, np.int32)
-    n = 0
+    tile, counts, before, place, f, s, rows = scratch
+    tile_bits, n_counted = tile.view(np.int32), 0
+    if len(bits) > MOST_ROWS and not _all_finite(bits, j0, j1):  # counts given out on the way could not be taken back
+        return False
+    tile[:], s[:], f[:] = ZERO, 0.0, ZERO  # columns beyond the last neuron stay zero
+    f[WEIGHT : WEIGHT + j1 - j0] = weight[j0:j1]
+    f[TOP : TOP + CHUNK], f[BOTTOM : BOTTOM + CHUNK] = -np.inf, np.inf
+    _begin_window(before, f)
     for w in range(starts.size - 1):
-        best[:CHUNK], best[CHUNK : 2 * CHUNK], best[2 * CHUNK : 3 * CHUNK], best[3 * CHUNK :] = -np.inf, np.inf, -np.inf, np.inf
-        where[:] = -1
-        before = tally.copy()
         for first in range(starts[w], starts[w + 1], TILE):
             end = min(first + TILE, starts[w + 1])
-            _tile_moments(values, first, end, j0, j1, s)
-            _run_on(float(n), float(end - first), width, s)
-            n += end - first
-            _tile_extremes(values, rankable, first, end, j0, j1, best, where)
-            _tile_counts(values, weight, threshold, first, end, j0, j1, tally, rows)
-            _tile_sizes(values, weight, threshold, inverse, first, end, j0, j1, s, rows)
-            _tile_histogram(bits, first, end, j0, j1, histogram, place)
-        length = starts[w + 1] - starts[w]
-        for j in range(width):
-            k = j0 + j
-            windows_high_low[0, w, k], windows_high_low[1, w, k] = best[j], best[CHUNK + j]
-            windows_rows[0, w, k], windows_rows[1, w, k] = where[j], where[CHUNK + j]
-            extremes[0, k] = max(extremes[0, k], best[j], best[2 * CHUNK + j])
-            extremes[1, k] = min(extremes[1, k], best[CHUNK + j], best[3 * CHUNK + j])
-            on = tally[N_ACTIVE + j] > before[N_ACTIVE + j]
-            nonzero = tally[N_ZERO + j] - before[N_ZERO + j] < length
-            fired[w, k] = np.uint8(on) + 2 * np.uint8(nonzero)
-    for j in range(width):
-        for p in range(4):
-            sums[p, j0 + j] = s[RUN_MEAN + p * CHUNK + j]
-        sums[4, j0 + j], sums[5, j0 + j] = s[ACTIVE + j], s[RELATIVE + j] * weight[j0 + j]
-        counts[0, j0 + j], counts[1, j0 + j] = tally[N_ACTIVE + j], tally[N_ZERO + j]
+            n = end - first
+            if not _pack(bits, first, end, j0, j1, tile_bits):
+                counts[:] = 0
+                return False
+            if first == 0:
+                _start(tile, n, s)
+            _tile_moments(tile, n, s)
+            _tile_sizes(tile, n, first, threshold, inverse, f, s)
+            _tile_extremes(tile, n, first, rankable, f)
+            _tile_rows(tile, n, first, threshold, f, rows)
+            _tile_histogram(tile_bits, n, counts, place)
+            n_counted += n
+            if n_counted > MOST_ROWS:
+                _empty_into(counts, histogram)
+                n_counted = 0
+        _end_window(w, starts[w + 1] - starts[w], j0, j1, before, f, windows)
+    _empty_into(counts, histogram)
+    return True
 
 
-@_compiled
-def _channel_chunk(values, j0, j1, sums, n_positive, extremes):
-    """Moments, extremes and the count above zero of one chunk of a gate or up path."""
-    width = j1 - j0
-    s = np.zeros(SCRATCH)
-    tally = np.zeros(CHUNK, np.float32)
-    one, zero = np.float32(1), np.float32(0)
-    best = np.empty(2 * CHUNK, np.float32)
-    best[:CHUNK], best[CHUNK:] = -np.inf, np.inf
-    for first in range(0, len(values), TILE):
-        end = min(first + TILE, len(values))
-        _tile_moments(values, first, end, j0, j1, s)
-        _run_on(float(first), float(end - first), width, s)
-        for r in range(first, end):
-            x = values[r, j0:j1]
-            for j in range(width):
-                best[j] = x[j] if x[j] > best[j] else best[j]
-                best[CHUNK + j] = x[j] if x[j] < best[CHUNK + j] else best[CHUNK + j]
-                tally[j] += one if x[j] > zero else zero
-    for j in range(width):
-        for p in range(4):
-            sums[p, j0 + j] = s[RUN_MEAN + p * CHUNK + j]
-        n_positive[j0 + j] = tally[j]
-        extremes[0, j0 + j], extremes[1, j0 + j] = best[j], best[CHUNK + j]
+@compiled
+def _give_out(n, j0, j1, scratch, sums, totals, extremes, rows):
+    """A finished chunk's sums, counts, extremes and shares of the rows' sums."""
+    f, s, mine = scratch[4:]
+    for j in range(j1 - j0):
+        k = j0 + j
+        sums[0, k], sums[1, k], sums[2, k], sums[3, k] = _central(float(n), s[SHIFT + j], s[S1 + j], s[S2 + j], s[S3 + j], s[S4 + j])
+        sums[4, k], sums[5, k] = s[ACTIVE + j], s[RELATIVE + j] * f[WEIGHT + j]
+        totals[0, k], totals[1, k] = np.int64(f[N_ACTIVE + j]), np.int64(f[N_ZERO + j])
+        extremes[0, k], extremes[1, k] = f[TOP + j], f[BOTTOM + j]
+    for p in range(4):
+        for r in range(n):
+            rows[p, r] += mine[p, r]
 
 
-@_compiled
-def block_range(values, bits, context, start, end, histogram, sums, counts, extremes, windows_high_low, windows_rows, fired, rows, dirty):
+@compiled
+def block_range(bits, context, start, end, histogram, sums, totals, extremes, windows, rows, dirty):
     """Neurons start..end of a block; chunks with a value that is not finite are marked in `dirty` and left alone."""
+    n = len(bits)
+    tile, counts = np.zeros((TILE, CHUNK), np.float32), np.zeros(CHUNK * N_BINS, np.uint16)
+    before, place, f, s = np.empty(2 * CHUNK, np.float32), np.empty(CHUNK, np.uint32), np.empty(9 * CHUNK, np.float32), np.empty(7 * CHUNK)
+    scratch = (tile, counts, before, place, f, s, np.empty((4, n)))
     for j0 in range(start, end, CHUNK):
         j1 = min(j0 + CHUNK, end)
-        if _is_finite(values, j0, j1):
-            _chunk(values, bits, context, j0, j1, histogram, sums, counts, extremes, windows_high_low, windows_rows, fired, rows)
+        if _chunk(bits, context, j0, j1, scratch, histogram[j0 * N_BINS : j1 * N_BINS], windows):
+            _give_out(n, j0, j1, scratch, sums, totals, extremes, rows)
         else:
             dirty[j0 // CHUNK] = True
-
-
-@_compiled
-def channel_range(values, start, end, sums, n_positive, extremes, dirty):
-    """The same for a gate or up path."""
-    for j0 in range(start, end, CHUNK):
-        j1 = min(j0 + CHUNK, end)
-        if _is_finite(values, j0, j1):
-            _channel_chunk(values, j0, j1, sums, n_positive, extremes)
-        else:
-            dirty[j0 // CHUNK] = True
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def merge_into(n, mean, m2, m3, m4, n_b, mean_b, m2_b, m3_b, m4_b):
-    """`moments.merge_moments`, neuron by neuron, into the first five arrays."""
-    for j in range(n.size):
-        total, mean[j], m2[j], m3[j], m4[j] = _merge(
-            float(n[j]), mean[j], m2[j], m3[j], m4[j], float(n_b[j]), mean_b[j], m2_b[j], m3_b[j], m4_b[j]
-        )
-        n[j] = np.int64(total)

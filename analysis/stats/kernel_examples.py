@@ -27,16 +27,15 @@ def _insert(value, index, key, n_kept, v, i, code):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def offer_fused(values, rows, row_index, row_key, value, index, key, filled):
-    """As `examples.Best.offer`."""
-    n_windows, n = values.shape
+def offer_fused(start, end, sign, windows, values, rows, row_index, row_key, value, index, key, filled):
+    """As `examples.Best.offer` for neurons start..end: sign * values of some of the windows."""
     k = value.shape[1]
-    for w in range(n_windows):
-        for j in range(n):
+    for w in windows:
+        for j in range(start, end):
             row = rows[w, j]
             if row < 0:
                 continue
-            v, full = values[w, j], filled[j] == k
+            v, full = sign * values[w, j], filled[j] == k
             if full and (v < value[j, k - 1] or (v == value[j, k - 1] and row_index[row] >= index[j, k - 1])):
                 continue
             filled[j] = _insert(value[j], index[j], key[j], filled[j], v, row_index[row], row_key[row])

@@ -6,8 +6,8 @@ Source: Chan, Golub and LeVeque 1983 (2nd); Pébay 2008, SAND2008-6212, eqs. 2.1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,20 +36,61 @@ def merge_moments(
     return n, mean, m2, m3, m4
 
 
+def central_of_shifted(n: Any, shift: Any, s1: Any, s2: Any, s3: Any, s4: Any) -> tuple[Any, Any, Any, Any]:
+    """(mean, M2, M3, M4) of n >= 1 numbers from S_p = sum (x - shift)^p. Compiled as it stands by the kernel.
+
+    With the mean of the first m of the numbers as shift, no more than about log10(n / m) digits are lost, wherever the
+    others lie: (mean - shift) is then in the spread itself. Source: the binomial theorem.
+    """
+    step = s1 / n
+    m2 = s2 - n * step**2
+    m3 = s3 - 3 * step * s2 + 2 * n * step**3
+    m4 = s4 - 4 * step * s3 + 6 * step**2 * s2 - 3 * n * step**4
+    return shift + step, m2, m3, m4
+
+
 @dataclass
-class Moments:
-    """Count and central moments of each of some units; `n` counts the finite values seen. O(units)."""
+class Spread:
+    """Count, mean and M2 of each of some units; `n` counts the finite values seen. O(units)."""
 
     n: NDArray[np.int64]
     mean: Floats
     m2: Floats
-    m3: Floats
-    m4: Floats
 
     @classmethod
-    def zeros(cls, units: int) -> Moments:
+    def zeros(cls, units: int) -> Self:
         """Nothing seen yet."""
-        return cls(np.zeros(units, np.int64), *(np.zeros(units) for _ in range(4)))
+        return cls(np.zeros(units, np.int64), *(np.zeros(units) for _ in fields(cls)[1:]))
+
+    def merge(self, other: Self) -> None:
+        """Take another sample in."""
+        mine, theirs = ((*moments.arrays().values(), 0.0, 0.0)[:5] for moments in (self, other))
+        for entry, merged in zip(fields(self), merge_moments(*mine, *theirs), strict=False):
+            setattr(self, entry.name, merged)
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Mean, variance (divided by n) and mean square. Units that saw nothing have 0 in every entry and False in `defined`."""
+        variance = self.m2 / np.maximum(self.n, 1)
+        return {
+            "count": self.n.copy(),
+            "defined": self.n > 0,
+            "mean": self.mean.copy(),
+            "variance": variance,
+            "mean_square": variance + self.mean**2,
+            "has_spread": variance > 0,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The state by name."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass
+class Moments(Spread):
+    """The same with M3 and M4."""
+
+    m3: Floats
+    m4: Floats
 
     @classmethod
     def of(cls, values: Floats, where: NDArray[np.bool_] | None = None) -> Moments:
@@ -61,32 +102,11 @@ class Moments:
         square = away * away
         return cls(n, mean, square.sum(0), (square * away).sum(0), (square * square).sum(0))
 
-    def merge(self, other: Moments) -> None:
-        """Take another sample's moments in."""
-        mine = (self.n, self.mean, self.m2, self.m3, self.m4)
-        self.n, self.mean, self.m2, self.m3, self.m4 = merge_moments(*mine, other.n, other.mean, other.m2, other.m3, other.m4)
-
     def result(self) -> dict[str, NDArray[Any]]:
-        """Mean, variance (divided by n), mean square, skewness and excess kurtosis (METHODS B13).
-
-        Units that saw nothing have 0 in every entry and False in `defined`; a unit without spread has no skewness and
-        no kurtosis: 0 there and False in `has_spread`.
-        """
+        """And skewness and excess kurtosis (METHODS B13): 0, with False in `has_spread`, for a unit without spread."""
+        found = super().result()
         n = np.maximum(self.n, 1)
-        variance = self.m2 / n
-        has_spread = variance > 0
-        spread = np.where(has_spread, variance, 1.0)
-        return {
-            "count": self.n.copy(),
-            "defined": self.n > 0,
-            "mean": self.mean.copy(),
-            "variance": variance,
-            "mean_square": variance + self.mean**2,
-            "has_spread": has_spread,
-            "skewness": np.where(has_spread, self.m3 / n / spread**1.5, 0.0),
-            "excess_kurtosis": np.where(has_spread, self.m4 / n / spread**2 - 3, 0.0),
-        }
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The state by name."""
-        return {"n": self.n, "mean": self.mean, "m2": self.m2, "m3": self.m3, "m4": self.m4}
+        spread = np.where(found["has_spread"], found["variance"], 1.0)
+        found["skewness"] = np.where(found["has_spread"], self.m3 / n / spread**1.5, 0.0)
+        found["excess_kurtosis"] = np.where(found["has_spread"], self.m4 / n / spread**2 - 3, 0.0)
+        return found

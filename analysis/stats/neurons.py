@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.stats.activity import ActiveRule
 from analysis.stats.block import BlockStatistics, ChannelStatistics, RowContext, eager_block, eager_channel
-from analysis.stats.examples import Best, WindowSample
+from analysis.stats.examples import Best, WindowSample, offer_windows
 from analysis.stats.firing import Documents, OpenWindow, open_window_arrays, open_windows_of
 from analysis.stats.histogram import N_BINS
-from analysis.stats.moments import Moments
+from analysis.stats.moments import Moments, Spread
 from analysis.stats.rows import Rows
 from analysis.stats.tally import COUNTS, SUMS, Channel, State, Tally
 from analysis.stats.tokens import GiniSample, TokenMeasures
@@ -96,7 +96,7 @@ class NeuronActivity:
         names = ("low", "high", "n_active", "n_zero", "n_nonfinite", "n_relative", *SUMS)
         self.tally.add({name: getattr(found, name) for name in names})
         self.tokens.update(rows, found.row_sums, found.row_finite, self.n_neurons)
-        self.gini.update(rows, block, found.row_finite)
+        self.gini.update(rows, block, found.row_finite, self._n_threads)
         self._take_windows(rows, found)
 
     def skip_windows(self, document_ids: ArrayLike) -> None:
@@ -132,17 +132,20 @@ class NeuronActivity:
     def _statistics(
         self, block: torch.Tensor, context: RowContext, paths: dict[str, torch.Tensor]
     ) -> tuple[BlockStatistics, dict[str, ChannelStatistics]]:
-        import torch
-
         if self._fused(block):
             from analysis.stats.fused import fused_site
 
             numbers = {name: path.numpy() for name, path in paths.items()}
-            threads = self.threads or torch.get_num_threads()
-            return fused_site(block.numpy(), context, self.histogram, numbers, threads)
+            return fused_site(block.numpy(), context, self.histogram, numbers, self._n_threads)
         return eager_block(block, context, self.histogram), {name: eager_channel(path) for name, path in paths.items()}
 
-    def _add_moments(self, moments: Moments, found: Moments) -> None:
+    @property
+    def _n_threads(self) -> int:
+        import torch
+
+        return 1 if self.engine == "eager" else self.threads or torch.get_num_threads()
+
+    def _add_moments(self, moments: Spread, found: Spread) -> None:
         if self.engine == "eager":
             moments.merge(found)
             return
@@ -159,24 +162,26 @@ class NeuronActivity:
 
     def _take_windows(self, rows: Rows, found: BlockStatistics) -> None:
         """Rank the windows that are whole in this block at once; set the others aside until they are."""
-        index, key, documents = rows.token_index, rows.key, rows.document_id[rows.starts[:-1]]
-        whole = rows.whole
-        fused = self.engine != "eager"
-        self.top.offer(found.window_high[whole], found.window_high_row[whole], index, key, fused=fused)
-        self.bottom.offer(-found.window_low[whole], found.window_low_row[whole], index, key, fused=fused)
-        for w in np.flatnonzero(whole):
-            row = found.window_high_row[w]
-            place = self.sample.place_for(int(rows.windows[w]))
+        index, documents, whole = rows.token_index, rows.document_id[rows.starts[:-1]], np.flatnonzero(rows.whole)
+        high = (self.top, 1, found.window_high, found.window_high_row)
+        low = (self.bottom, -1, found.window_low, found.window_low_row)
+        offer_windows((high, low), whole, index, rows.key, threads=None if self.engine == "eager" else self._n_threads)
+        self.n_windows += len(whole)
+        fired = found.fired[whole]
+        self.tally.add({"windows_active": (fired & 1).sum(0, np.int64), "windows_nonzero": (fired >> 1).sum(0, np.int64)})
+        for w in whole:
+            row, window = found.window_high_row[w], int(rows.windows[w])
+            place = self.sample.place_for(window)
             if place is not None:
-                self.sample.put(place, int(rows.windows[w]), found.window_high[w], np.where(row >= 0, index[row], -1))
-            self._count_window(int(documents[w]), found.fired[w])
-        for w in np.flatnonzero(~whole):
+                self.sample.put(place, window, found.window_high[w], np.where(row >= 0, index[row], -1))
+            self.documents.add(int(documents[w]), 1, found.fired[w])
+        for w in np.flatnonzero(~rows.whole):
             high, low = found.window_high_row[w], found.window_low_row[w]
             first = rows.starts[w]
             part = OpenWindow(
                 int(documents[w]), int(rows.starts[w + 1] - first), int(rows.window_rows[first]),
-                found.window_high[w], np.where(high >= 0, index[high], -1), key[high],
-                found.window_low[w], np.where(low >= 0, index[low], -1), key[low], found.fired[w].copy(),
+                found.window_high[w], np.where(high >= 0, index[high], -1), rows.key[high],
+                found.window_low[w], np.where(low >= 0, index[low], -1), rows.key[low], found.fired[w].copy(),
             )  # fmt: skip
             self._take_part(int(rows.windows[w]), part)
 
@@ -190,17 +195,14 @@ class NeuronActivity:
         done = self.open.pop(window)
         n = np.arange(self.n_neurons)
         high_row, low_row = np.where(done.high_index >= 0, n, -1), np.where(done.low_index >= 0, n, -1)
-        self.top.offer(done.high[None], high_row[None], done.high_index, done.high_key, fused=False)
-        self.bottom.offer(-done.low[None], low_row[None], done.low_index, done.low_key, fused=False)
+        self.top.offer(done.high[None], high_row[None], done.high_index, done.high_key)
+        self.bottom.offer(-done.low[None], low_row[None], done.low_index, done.low_key)
         place = self.sample.place_for(window)
         if place is not None:
             self.sample.put(place, window, done.high, done.high_index)
-        self._count_window(done.document, done.fired)
-
-    def _count_window(self, document: int, fired: NDArray[np.uint8]) -> None:
         self.n_windows += 1
-        self.tally.add({"windows_active": fired & 1, "windows_nonzero": fired >> 1})
-        self.documents.add(document, 1, fired)
+        self.tally.add({"windows_active": done.fired & 1, "windows_nonzero": done.fired >> 1})
+        self.documents.add(done.document, 1, done.fired)
 
     # ---- putting together ---------------------------------------------------------------------------------------------
 

@@ -94,6 +94,16 @@ class Rows:
         different, inverse = np.unique(self.document_id, return_inverse=True)
         return different, inverse.reshape(-1)
 
+    @cached_property
+    def _hashes(self) -> dict[int, NDArray[np.uint64]]:
+        return {}
+
+    def hashes(self, seed: int) -> NDArray[np.uint64]:
+        """A hash of each row's token index [T]; made once for all sites."""
+        if seed not in self._hashes:
+            self._hashes[seed] = mixed(self.token_index, seed)
+        return self._hashes[seed]
+
     def take(self, index: ArrayLike, *, whole: bool = False) -> Rows:
         """Some of the rows, in any order (`order` then says how to sort their values).
 

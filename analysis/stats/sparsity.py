@@ -27,8 +27,8 @@ class Measured(NamedTuple):
     defined: NDArray[np.bool_]
 
 
-def _numbers(x: Any) -> Floats:
-    array = np.asarray(x.detach().cpu().double().numpy() if hasattr(x, "detach") else x, dtype=np.float64)
+def _numbers(x: Any, dtype: Any = np.float64) -> NDArray[Any]:
+    array = np.asarray(x.detach().cpu().double().numpy() if hasattr(x, "detach") else x, dtype=dtype)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"x must have at least one entry in the last axis, got shape {array.shape}; leave empty vectors out.")
     if not np.isfinite(array).all():
@@ -64,11 +64,14 @@ def hoyer_of_norms(total: Floats, square_total: Floats, n: int, defined: NDArray
 
 def gini(x: Any) -> Measured:
     """1 - 2 sum_k c_(k)/||c||_1 (N - k + 1/2)/N, c = |x| ascending, k = 1..N; range 0 to 1 - 1/N. Sorts: O(N log N)."""
-    sizes, nonzero = _relative_sizes(x)
-    n = sizes.shape[-1]
+    # float32 numbers are sorted as such, four times as fast; their sums can neither over- nor underflow in float64.
+    narrow = getattr(x, "dtype", None) == np.float32
+    sizes = np.abs(_numbers(x, np.float32)) if narrow else _relative_sizes(x)[0]
+    ordered = np.sort(sizes, axis=-1).astype(np.float64, copy=False)
+    n, nonzero = ordered.shape[-1], ordered[..., -1] > 0
     weights = (n - np.arange(1, n + 1) + 0.5) / n
-    shared = (np.sort(sizes, axis=-1) * weights).sum(-1)
-    return _measured(1 - 2 * shared / np.where(nonzero, sizes.sum(-1), 1.0), nonzero)
+    shared = np.einsum("...k,k->...", ordered, weights)
+    return _measured(1 - 2 * shared / np.where(nonzero, ordered.sum(-1), 1.0), nonzero)
 
 
 def kappa4(x: Any) -> Measured:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.stats.moments import Moments
+from analysis.stats.moments import Spread
 
 State = dict[str, NDArray[Any]]
 COUNTS = ("n_active", "n_zero", "n_nonfinite", "n_relative", "windows_active", "windows_nonzero")
@@ -43,12 +43,12 @@ class Tally:
 
 @dataclass
 class Channel:
-    """Moments, extremes and the count above zero of a gated unit's gate or up path."""
+    """Mean, spread, extremes and the count above zero of a gated unit's gate or up path."""
 
-    moments: Moments
+    moments: Spread
     tally: Tally
 
     @classmethod
     def empty(cls, n: int) -> Channel:
         """Nothing seen yet."""
-        return cls(Moments.zeros(n), Tally.empty(n, ("n_positive",)))
+        return cls(Spread.zeros(n), Tally.empty(n, ("n_positive",)))

@@ -3,7 +3,7 @@
 1. One tensor at a time, read from the checkpoint where its files can be read; tied tensors once.
 2. First pass over slices: size, exact zeros, norms, PQ Index, histogram of |w|; non-finite values counted apart.
 3. Second pass: near zeros, relative to the tensor's own root mean square, so that layers compare.
-4. Totals over stated scopes, since a sparsity without its denominator says nothing.
+4. Totals over stated scopes, since a sparsity without its denominator says nothing; and per block and kind of matrix.
 
 Sources: METHODS A0 (base statistics), A12 (PQ Index).
 """
@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.spec import Analysis, Column, Figure, Source, Table, setting
+from analysis.spec import Analysis, Figure, Source, setting
+from analysis.weights.glance import STRIPES, headlines
+from analysis.weights.tables import LAYER_WEIGHTS, TABLES, TOTALS
 from figures.spec import Axis, FigureSpec
 
 SLICE = 1 << 22
@@ -30,83 +32,6 @@ class WeightSparsityConfig:
     )
 
 
-SHARE = (0.0, 1.0)
-_COUNT = (0, 1e18)
-
-TENSORS = Table(
-    "tensors",
-    "A row per weight tensor; tied tensors once.",
-    ("tensor",),
-    (
-        Column("tensor", "str", "Name of the parameter"),
-        Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
-        Column("kind", "str", "embedding, unembedding, attention, ffn, conv, linear, norm, bias or other, by owner and name"),
-        Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
-        Column("tied", "list[str]", "Further names of the same tensor"),
-        Column("shape", "list[int]", "Sizes of its axes, as stored", range=_COUNT),
-        Column("dtype", "str", "Type it is stored in"),
-        Column("n_weights", "int", "Number of weights", unit="weights", range=_COUNT),
-        Column("n_zero", "int", "Exact zeros", unit="weights", range=_COUNT),
-        Column(
-            "n_near_zero",
-            "int",
-            "Weights with |w| at most `near` times the root mean square, exact zeros among them",
-            unit="weights",
-            range=_COUNT,
-        ),
-        Column("n_nonfinite", "int", "NaN or infinite weights, left out of every other number", unit="weights", range=_COUNT),
-        Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
-        Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
-        Column("l1", "float", "Sum of |w|", range=(0, 1e300)),
-        Column("l2", "float", "Root of the sum of squares", range=(0, 1e300)),
-        Column("rms", "float", "Root mean square", range=(0, 1e300)),
-        Column("max_abs", "float", "Largest |w|", range=(0, 1e300)),
-        Column(
-            "pq_index",
-            "float",
-            "PQ Index with p = 0.5, q = 1: 0 all equal, near 1 few carry all; NULL for all-zero tensors",
-            range=SHARE,
-            optional=True,
-            evidence="C",
-        ),
-        Column(
-            "hoyer",
-            "float",
-            "Hoyer sparsity; compare at equal size only; NULL for all-zero tensors and single weights",
-            range=SHARE,
-            optional=True,
-            evidence="K",
-        ),
-    ),
-)
-
-HISTOGRAMS = Table(
-    "tensor_histograms",
-    "Histogram of |w| per tensor over fixed edges (eight bins per octave): the bins that are not empty.",
-    ("tensor", "low"),
-    (
-        Column("tensor", "str", "Name of the parameter"),
-        Column("low", "float", "Lower edge; 0 for the bin of magnitudes below 2^-20", unit="|w|", range=(0, 1e300)),
-        Column("high", "float", "Upper edge; NULL for the overflow bin from 2^12 on", unit="|w|", range=(0, 1e300), optional=True),
-        Column("n_weights", "int", "Weights with low <= |w| < high", unit="weights", range=_COUNT),
-    ),
-)
-
-TOTALS = Table(
-    "totals",
-    "A row per scope: the denominators every share is stated against.",
-    ("scope",),
-    (
-        Column("scope", "str", "all weights; block matrices (two or more axes, inside blocks); everything else"),
-        Column("n_tensors", "int", "Tensors in the scope", unit="tensors", range=_COUNT),
-        Column("n_weights", "int", "Weights in the scope, tied ones once", unit="weights", range=_COUNT),
-        Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
-        Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
-    ),
-    summary=True,
-)
-
-
 def needs(subject: Any) -> str | None:
     """Every subject has weights, unless it has none at all."""
     if next(iter(subject.tensors()), None) is None:
@@ -115,16 +40,18 @@ def needs(subject: Any) -> str | None:
 
 
 def run(config: WeightSparsityConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of the three tables; a unit per tensor."""
+    """Rows of the four tables; a unit per tensor."""
     tensors = {t.name: t for t in inputs["model"].tensors() if t.numel}
     for name in work.units(list(tensors), what="tensors"):
         measured, histogram = measure(tensors[name], config.near)
         yield "tensors", {column: [value] for column, value in measured.items()}
         yield "tensor_histograms", histogram
-        work.save_state({"counts": _counts(measured)})
-    sums = {name: state["counts"] for name, state in work.states("tensors")}
+        work.save_state({"counts": _counts(measured), "pq": _pq(measured)})
+    states = dict(work.states("tensors"))
+    sums = {name: state["counts"] for name, state in states.items()}
     work.facts |= {"scope": "every parameter, tied ones once; buffers left out", "near": config.near}
     yield "totals", _totals(tensors, sums)
+    yield "layer_weights", _layer_weights(tensors, sums, {name: state["pq"] for name, state in states.items()})
 
 
 def measure(tensor: Any, near: float) -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -204,8 +131,36 @@ def _counts(measured: Mapping[str, Any]) -> Any:
     return np.array([measured["n_weights"], measured["n_zero"], measured["n_near_zero"]], np.int64)
 
 
+def _pq(measured: Mapping[str, Any]) -> Any:
+    """The PQ Index as an array of one number, or of none where it is not defined."""
+    import numpy as np
+
+    return np.array([] if measured["pq_index"] is None else [measured["pq_index"]], np.float64)
+
+
+def _is_block_matrix(tensor: Any) -> bool:
+    return tensor.layer is not None and len(tensor.shape) >= 2
+
+
+def _layer_weights(tensors: Mapping[str, Any], sums: Mapping[str, Any], pq: Mapping[str, Any]) -> dict[str, list[Any]]:
+    import numpy as np
+
+    groups: dict[tuple[int, str], list[str]] = {}
+    for name, tensor in tensors.items():
+        if _is_block_matrix(tensor):
+            groups.setdefault((tensor.layer, tensor.kind), []).append(name)
+    rows: dict[str, list[Any]] = {c.name: [] for c in LAYER_WEIGHTS.columns}
+    for (layer, kind), names in sorted(groups.items()):
+        n, zero, near = (int(sum(sums[name][i] for name in names)) for i in range(3))
+        defined = np.concatenate([pq[name] for name in names])
+        mean = float(defined.mean()) if defined.size else None
+        for column, value in zip(rows, (layer, kind, len(names), n, zero / n, near / n, mean)):
+            rows[column].append(value)
+    return rows
+
+
 def _totals(tensors: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, list[Any]]:
-    block = {name for name, t in tensors.items() if t.layer is not None and len(t.shape) >= 2}
+    block = {name for name, t in tensors.items() if _is_block_matrix(t)}
     scopes = {"all weights": set(tensors), "block matrices": block, "everything else": set(tensors) - block}
     rows: dict[str, list[Any]] = {c.name: [] for c in TOTALS.columns}
     for scope, names in scopes.items():
@@ -276,7 +231,7 @@ WEIGHT_SPARSITY = Analysis(
         Source("Comparing Measures of Sparsity", "Hurley and Rickard, IEEE Trans. Inf. Theory 2009, arXiv 0811.4706", "K"),
     ),
     config=WeightSparsityConfig,
-    tables=(TENSORS, HISTOGRAMS, TOTALS),
+    tables=TABLES,
     run=run,
     figures=(
         Figure("pq_index", "PQ Index per matrix", "tensors", draw_pq_index, (*_FIGURE_COLUMNS, "pq_index")),
@@ -285,4 +240,6 @@ WEIGHT_SPARSITY = Analysis(
         ),
     ),
     needs=needs,
+    headlines=headlines,
+    stripes=STRIPES,
 )

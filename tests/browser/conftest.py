@@ -20,7 +20,8 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 INSTALL = "browser tests need chromium; install it with `make browser` (Debian and Ubuntu), or name it in $CHROMIUM."
 PATIENCE = 30_000
 """Milliseconds to wait for something to appear; a machine at work on other tests can be slow."""
-PROBES = tuple(f"/{page}/_stcore/{what}" for page in ("run", "runs") for what in ("host-config", "health"))
+PAGES = ("run", "runs", "start", "job", "neurons", "neuron")
+PROBES = tuple(f"/{page}/_stcore/{what}" for page in PAGES for what in ("host-config", "health"))
 """On a deep link, Streamlit's own page first asks whether the server lives below that path; the answer 404 is right."""
 
 

@@ -226,8 +226,74 @@ def test_recurrent_outputs_are_seen_and_replaced():
     batch = {"input_ids": batch["input_ids"]}
     output = captured((model, batch), keeper, "recurrent")
     with torch.no_grad():
-        assert torch.equal(keeper.seen["rnn:lstm:output"][0][0], model.rnn(model.embed(batch["input_ids"]))[0].reshape(-1, 20))
+        values, (hidden, cell) = model.rnn(model.embed(batch["input_ids"]))
+    assert torch.equal(keeper.seen["rnn:lstm:output"][0][0], values.reshape(-1, 20))
+    for name, state in (("hidden", hidden), ("cell", cell)):
+        # A row a sequence: the forward direction's ten units, then the backward direction's.
+        assert torch.equal(keeper.seen[f"rnn:lstm:{name}"][0][0], torch.cat([state[0], state[1]], dim=1))
     assert torch.equal(output, model.head.bias.expand(2, 7, 3))
+
+
+class States(torch.nn.Module):
+    """Gives what a recurrent layer ends with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = torch.nn.LSTM(4, 3, num_layers=2, bidirectional=True, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.rnn(x)[1]
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4), (5, 4)], ids=["batch", "single sequence"])
+def test_a_replaced_state_arrives_in_its_place_and_the_other_is_left_alone(shape):
+    torch.manual_seed(0)
+    model, x = States().eval(), torch.randn(shape)
+    hidden, cell = bare((model, (x,)))
+    sites = [s for s in find_sites(model, (x,)) if s.role == "cell"]
+    with capture(model, sites, Keeper(lambda values: values * 2)) as session:
+        new_hidden, new_cell = session.run((x,))
+    assert torch.equal(new_hidden, hidden)
+    assert torch.equal(new_cell, cell * 2)
+
+
+def test_packed_rows_are_the_real_tokens_each_at_its_place():
+    model, batch = zoo.gru()
+    batch = {name: value.flip(0) for name, value in batch.items()}  # the shorter sequence first: packing sorts them
+    keeper = Keeper()
+    captured((model, batch), keeper, "recurrent")
+    values, rows = keeper.seen["rnn:gru:output"][0]
+    assert rows is not None
+    assert sorted(rows.tolist()) == batch["attention_mask"].flatten().nonzero().squeeze(1).tolist()
+    inputs: list[torch.Tensor] = []
+    handle = model.head.register_forward_pre_hook(lambda m, args: inputs.append(args[0]))
+    bare((model, batch))
+    handle.remove()
+    assert torch.equal(values, inputs[0].reshape(-1, 20)[rows])
+
+
+def test_rows_laid_out_by_positions_first_are_numbered_by_sequence_and_without_padding():
+    model, batch = zoo.positions_first()
+    inputs: list[torch.Tensor] = []
+    model.encoder.layers[0].linear2.register_forward_pre_hook(lambda m, args: inputs.append(args[0]))
+    keeper = Keeper()
+    captured((model, batch), keeper, "ffn")
+    values, rows = keeper.seen["encoder.layers.0.linear2:linear:input"][0]
+    assert sorted(rows.tolist()) == batch["attention_mask"].flatten().nonzero().squeeze(1).tolist()
+    assert torch.equal(values, inputs[-1].transpose(0, 1).reshape(-1, 24)[rows])
+
+
+def test_experts_that_are_modules_see_the_tokens_they_were_sent():
+    model, batch = zoo.listed_experts()
+    inputs: list[torch.Tensor] = []
+    model.blocks[0]["router"].register_forward_hook(lambda m, args, out: inputs.append(out))
+    keeper = Keeper()
+    captured((model, batch), keeper, "ffn")
+    chosen, real = inputs[-1][:, :-1].argmax(1), batch["attention_mask"].flatten().bool()
+    for expert in range(2):
+        rows = keeper.seen[f"blocks.0.experts.{expert}.w2:linear:input"][0][1]
+        assert rows.tolist() == ((chosen == expert) & real).nonzero().squeeze(1).tolist()
+    assert "blocks.0.experts.2.w2:linear:input" not in keeper.seen
 
 
 def hooks(model) -> int:

@@ -124,12 +124,12 @@ def test_resnet_counts_each_activated_map_once_and_not_what_pooling_or_a_shortcu
 def test_torch_encoder_shows_its_neurons_and_the_fast_path_is_on_again_afterwards():
     assert torch.backends.mha.get_fastpath_enabled()
     assert neurons(zoo.encoder()) == [(f"layers.{n}.linear2", "linear", n, 24, "input", "relu", False) for n in (0, 1)]
-    assert attention(zoo.encoder()) == [(f"layers.{n}.self_attn", "mha", n, "rows") for n in (0, 1)]
+    assert attention(zoo.encoder()) == [(f"layers.{n}.self_attn", "mha", n, "input") for n in (0, 1)]
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_an_lstm_is_one_recurrent_site_seen_at_its_output():
-    assert neurons(zoo.lstm()) == [("rnn", "lstm", 0, 20, "input", None, False)]
+def test_an_lstm_is_seen_at_its_output_and_its_states():
+    assert neurons(zoo.lstm()) == [("rnn", "lstm", 0, 20, stream, None, False) for stream in ("input", "rows", "rows")]
 
 
 def test_a_functional_ffn_with_its_own_parameters_is_found():

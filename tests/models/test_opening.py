@@ -184,9 +184,9 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path, own_cache):
     assert "no config.json" in refusal(str(tmp_path))
 
 
-def test_a_folder_with_pickled_weights_only_is_refused(tiny_llama):
-    (tiny_llama / "model.safetensors").rename(tiny_llama / "pytorch_model.bin")
-    assert "never opened" in refusal(str(tiny_llama))
+def test_a_folder_without_weights_is_refused(tiny_llama):
+    (tiny_llama / "model.safetensors").unlink()
+    assert "must hold .safetensors files or one .bin file" in refusal(str(tiny_llama))
 
 
 def test_a_truncated_safetensors_file_is_refused(tiny_llama):
@@ -227,8 +227,8 @@ def test_a_model_without_tokenizer_cannot_read_text_but_opens(tiny_llama):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"NOPE" * 100)
     (tmp_path / "a.bin").write_bytes(b"NOPE" * 100)
-    assert "must be a GGUF file" in refusal(str(tmp_path / "a.gguf"))
-    assert "must be .gguf or .safetensors" in refusal(str(tmp_path / "a.bin"))
+    for name in ("a.gguf", "a.bin"):
+        assert "must be safetensors, GGUF, a torch state dict" in refusal(str(tmp_path / name))
 
 
 def test_a_truncated_gguf_file_is_refused_and_leaves_nothing(tmp_path, own_cache):

@@ -196,6 +196,21 @@ def test_a_nan_in_one_neuron_leaves_the_others_untouched():
     assert all(np.isfinite(a).all() for a in found.values() if a.dtype.kind == "f")
 
 
+def test_more_rows_than_sixteen_bits_count_are_all_counted():
+    """The compiled counts are 16 bits wide on the way; a NaN after they were given out must not count anything twice."""
+    n_rows = 2**16 + 500
+    rows = rows_of_windows(np.zeros((1, n_rows)), [0], [0])
+    values = np.tile(np.array([0.25, 1.5], np.float32), (n_rows, 1))
+    for broken in (False, True):
+        site = NeuronActivity(2, rule=exact_nonzero(2), document_windows=[1], seed=0, has_gate=False)
+        if broken:
+            values[-1, 1] = np.nan
+        site.update(rows, values)
+        found = site.result()
+        assert found["histogram"].sum(1).tolist() == [n_rows, n_rows - broken] and found["n_active"].tolist() == [n_rows, n_rows - broken]
+        assert found["variance"].tolist() == [0, 0] and not found["has_spread"].any()
+
+
 # ---- windows, documents, rows ----------------------------------------------------------------------------------------
 
 

@@ -140,3 +140,12 @@ def test_hurley_rickard_criteria_hold_and_fail_as_published(name):
         c = rng.exponential(size=rng.integers(4, 9)) ** 2
         failed |= {k for k, holds in criteria(MEASURES[name], c, rng).items() if not holds}
     assert failed == FAILS[name]
+
+
+def test_gini_of_single_precision_is_that_of_the_same_numbers_in_double():
+    x = np.random.default_rng(0).standard_t(1.5, (9, 700)).astype(np.float32)
+    x[3] = 0
+    x[4] = np.float32(3e38)
+    narrow, wide = s.gini(x), s.gini(x.astype(np.float64))
+    np.testing.assert_allclose(narrow.value, wide.value, rtol=1e-12, atol=1e-14)
+    assert narrow.defined.tolist() == wide.defined.tolist() == [k != 3 for k in range(9)]

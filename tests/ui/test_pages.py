@@ -27,7 +27,7 @@ def test_an_empty_store_says_exactly_what_to_do_first(store, open_page):
     at = open_page()
     assert "Nothing has been measured yet" in words_of(at)
     assert any("python -m analysis run neuron_activity --model smollm2 --store" in one.value for one in at.code)
-    assert [b.label for b in at.button] == ["Look again"]
+    assert [b.label for b in at.button] == ["Analyse the bundled model"]
 
 
 def test_home_shows_a_card_per_model_and_a_link_to_each_run(store, open_page):
@@ -37,7 +37,7 @@ def test_home_shows_a_card_per_model_and_a_link_to_each_run(store, open_page):
     assert "3 runs of 2 models" in text
     assert "## toy" in text
     assert "## other" in text
-    assert {link.query_string for link in links_of(at)} == {f"run={run.id}" for run in runs}
+    assert {f"run={run.id}" for run in runs} <= {link.query_string for link in links_of(at)}
 
 
 def test_a_new_run_appears_without_a_restart(store, open_page):
@@ -174,13 +174,13 @@ def test_the_run_page_without_an_id_shows_the_way_to_one(run, open_page):
 
 def test_the_list_of_runs_links_to_each(store, open_page):
     runs = [make_run(store), make_run(store, name=HOSTILE)]
-    assert {link.query_string for link in links_of(open_page("pages/runs.py"))} == {f"run={run.id}" for run in runs}
+    assert {f"run={run.id}" for run in runs} <= {link.query_string for link in links_of(open_page("pages/runs.py"))}
 
 
 def test_an_empty_list_of_runs_leads_home(store, open_page):
     at = open_page("pages/runs.py")
     assert "Nothing has been run yet" in words_of(at)
-    assert len(links_of(at)) == 1
+    assert {link.page for link in links_of(at)} == {"home", "start"}
 
 
 @pytest.mark.parametrize("reference", ["../../etc/passwd", "/etc/passwd", "x.duckdb", "", "%", HOSTILE])

@@ -1,0 +1,106 @@
+"""The tables of `weight_sparsity`: every column with its type, unit, meaning and range."""
+
+from __future__ import annotations
+
+from analysis.spec import Column, Table
+
+SHARE = (0.0, 1.0)
+_COUNT = (0, 1e18)
+
+TENSORS = Table(
+    "tensors",
+    "A row per weight tensor; tied tensors once.",
+    ("tensor",),
+    (
+        Column("tensor", "str", "Name of the parameter"),
+        Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
+        Column("kind", "str", "embedding, unembedding, attention, ffn, conv, linear, norm, bias or other, by owner and name"),
+        Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
+        Column("tied", "list[str]", "Further names of the same tensor"),
+        Column("shape", "list[int]", "Sizes of its axes, as stored", range=_COUNT),
+        Column("dtype", "str", "Type it is stored in"),
+        Column("n_weights", "int", "Number of weights", unit="weights", range=_COUNT),
+        Column("n_zero", "int", "Exact zeros", unit="weights", range=_COUNT),
+        Column(
+            "n_near_zero",
+            "int",
+            "Weights with |w| at most `near` times the root mean square, exact zeros among them",
+            unit="weights",
+            range=_COUNT,
+        ),
+        Column("n_nonfinite", "int", "NaN or infinite weights, left out of every other number", unit="weights", range=_COUNT),
+        Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
+        Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
+        Column("l1", "float", "Sum of |w|", range=(0, 1e300)),
+        Column("l2", "float", "Root of the sum of squares", range=(0, 1e300)),
+        Column("rms", "float", "Root mean square", range=(0, 1e300)),
+        Column("max_abs", "float", "Largest |w|", range=(0, 1e300)),
+        Column(
+            "pq_index",
+            "float",
+            "PQ Index with p = 0.5, q = 1: 0 all equal, near 1 few carry all; NULL for all-zero tensors",
+            range=SHARE,
+            optional=True,
+            evidence="C",
+        ),
+        Column(
+            "hoyer",
+            "float",
+            "Hoyer sparsity; compare at equal size only; NULL for all-zero tensors and single weights",
+            range=SHARE,
+            optional=True,
+            evidence="K",
+        ),
+    ),
+)
+
+HISTOGRAMS = Table(
+    "tensor_histograms",
+    "Histogram of |w| per tensor over fixed edges (eight bins per octave): the bins that are not empty.",
+    ("tensor", "low"),
+    (
+        Column("tensor", "str", "Name of the parameter"),
+        Column("low", "float", "Lower edge; 0 for the bin of magnitudes below 2^-20", unit="|w|", range=(0, 1e300)),
+        Column("high", "float", "Upper edge; NULL for the overflow bin from 2^12 on", unit="|w|", range=(0, 1e300), optional=True),
+        Column("n_weights", "int", "Weights with low <= |w| < high", unit="weights", range=_COUNT),
+    ),
+)
+
+TOTALS = Table(
+    "totals",
+    "A row per scope: the denominators every share is stated against.",
+    ("scope",),
+    (
+        Column("scope", "str", "all weights; block matrices (two or more axes, inside blocks); everything else"),
+        Column("n_tensors", "int", "Tensors in the scope", unit="tensors", range=_COUNT),
+        Column("n_weights", "int", "Weights in the scope, tied ones once", unit="weights", range=_COUNT),
+        Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
+        Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
+    ),
+    summary=True,
+)
+
+LAYER_WEIGHTS = Table(
+    "layer_weights",
+    "A row per block and kind of weight matrix; only tensors with two or more axes inside blocks, tied ones once.",
+    ("layer", "kind"),
+    (
+        Column("layer", "int", "Index of the block, from 0", range=(0, 1e6)),
+        Column("kind", "str", "attention, ffn, conv, linear or other, by owner and name"),
+        Column("n_tensors", "int", "Matrices of this kind in the block", unit="tensors", range=_COUNT),
+        Column("n_weights", "int", "Weights in them", unit="weights", range=_COUNT),
+        Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
+        Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
+        Column(
+            "pq_index",
+            "float",
+            "Mean PQ Index (p = 0.5, q = 1) of the matrices that have one, each counting the same; NULL where all are zero",
+            range=SHARE,
+            optional=True,
+            evidence="C",
+        ),
+    ),
+    summary=True,
+)
+
+TABLES = (TENSORS, HISTOGRAMS, TOTALS, LAYER_WEIGHTS)

@@ -1,0 +1,36 @@
+"""Ask a question of a model: `?analysis=<slug>&model=<reference>`. The form is made from the declaration alone."""
+
+import streamlit as st
+
+from analysis.spec import UserError
+from store import StoreError
+from ui import data
+from ui.forms import ask, checked, choose, fields, obstacle, told
+from ui.library import library, references
+from ui.words import plain
+
+st.title("Start an analysis", anchor=False)
+store = data.store()
+analysis, model = choose(references(library(data.runs(summaries=False), store.models())))
+st.markdown(f"**{plain(analysis.question)}**")
+if not model:
+    st.info("Choose a model, or type the path of one.", icon=":material/deployed_code:")
+    st.stop()
+if obstacle(analysis, model):
+    st.stop()
+
+with st.form("start"):
+    filled = fields(analysis)
+    with st.container(horizontal=True):
+        start = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
+        look = st.form_submit_button("Check and show the command", icon=":material/terminal:")
+
+if start or look:
+    try:
+        spec = checked(analysis, model, filled)
+    except (UserError, StoreError) as error:
+        st.error(plain(error), icon=":material/error:")
+    else:
+        if start:
+            ask(lambda: data.desk().start(spec, origin="page"))
+        told(spec)
