@@ -31,7 +31,8 @@ serve: setup
 
 # Lint, types, then every test. Browser tests need chromium and poppler-utils; without them they skip and say how to get them.
 test: check
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/browser $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/browser $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -44,6 +45,7 @@ browser:
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.capture
+	$(BIN)/python -m benchmarks.pages
 
 clean:
 	rm -rf .venv results

@@ -168,7 +168,7 @@ NEURON_ACTIVITY = Analysis(
     slug="neuron_activity",
     title="Neuron activity",
     question="Which FFN neurons fire, how often, how strongly, and on what?",
-    version=2,
+    version=1,
     kind="dynamic",
     sources=(
         Source("Relative contribution, classes and bounds", "docs/decisions/0002-active.md, 0003-undecided.md", "O"),

@@ -163,3 +163,10 @@ def axe():
         ]
 
     return faults
+
+
+def at_rest(page):
+    """Wait until the page has stopped working."""
+    for busy in ("stStatusWidget", "stSkeleton"):
+        page.wait_for_function(f"() => !document.querySelector('[data-testid={busy}]')")
+    page.wait_for_timeout(300)

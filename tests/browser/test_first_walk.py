@@ -7,15 +7,8 @@ import urllib.request
 
 import pytest
 
-from tests.browser.conftest import start
+from tests.browser.conftest import at_rest, start
 from tests.toy import HOSTILE
-
-
-def at_rest(page):
-    """Wait until the page has stopped working."""
-    for busy in ("stStatusWidget", "stSkeleton"):
-        page.wait_for_function(f"() => !document.querySelector('[data-testid={busy}]')")
-    page.wait_for_timeout(300)
 
 
 def test_the_walk_from_home_to_a_row_of_a_table_and_back_by_its_address(dashboard, page, new_page):
@@ -156,7 +149,9 @@ def test_a_deep_link_is_the_first_thing_a_fresh_server_is_asked(tmp_path, dashbo
             page.goto(f"{url}/run?run={dashboard.runs['toy'].id}")
             page.get_by_role("heading", name="Toy coins", exact=True).wait_for()
             names = [text.split()[-1] for text in page.locator("[data-testid=stSidebarNavLink]").all_inner_texts()]
-            assert names == ["Home", "Runs"]
+            assert names == ["Home", "analysis", "Neurons", "Runs"]
+            at_rest(page)
+            page.goto("about:blank")  # before its server goes
         finally:
             process.terminate()
             process.wait(10)

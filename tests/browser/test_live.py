@@ -13,7 +13,7 @@ import pytest
 from analysis.live import LiveModel
 from analysis.spec import make_config
 from store import Store
-from tests.browser.conftest import start
+from tests.browser.conftest import at_rest, start
 
 pytestmark = pytest.mark.models
 HOSTILE_TEXT = "<img src=x onerror=alert(1)> **bold** $x$ '; DROP TABLE neurons; --"
@@ -99,6 +99,8 @@ def test_a_text_that_is_too_long_is_refused_in_a_sentence_and_a_hostile_one_is_t
 
 def test_an_example_is_taken_into_the_box(served, page):
     page.goto(address(served, 17))
+    box(page).wait_for()
+    at_rest(page)  # a rerun under way would close the list again
     page.get_by_role("combobox", name="Begin with an example of this neuron").click()
     page.get_by_role("option", name="Top 1:").first.click()
     page.wait_for_function("() => document.querySelector('textarea').value.length > 20")
