@@ -46,6 +46,7 @@ def serve_command(
         "server.address": address,
         "server.port": str(port),
         "server.headless": "false" if open_browser else "true",
+        "server.showEmailPrompt": "false",  # a newcomer's first start would wait for an answer on the terminal
         "server.fileWatcherType": "none",
         "server.enableStaticServing": "false",
         "server.enableCORS": "true",

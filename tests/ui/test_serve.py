@@ -48,3 +48,9 @@ def test_the_store_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, env = serve_command("results")
     assert env[STORE_VARIABLE] == str(tmp_path / "results")
+
+
+def test_a_newcomers_first_start_asks_nothing_on_the_terminal(tmp_path):
+    """Without this Streamlit asks for an e-mail address where there is no ~/.streamlit, and ends when nobody answers."""
+    argv, _ = serve_command(tmp_path, open_browser=True)
+    assert "--server.showEmailPrompt=false" in argv
