@@ -18,7 +18,7 @@ from analysis.commands import add_commands, add_queue_flags, add_trust_flags, ru
 from analysis.live.command import add_live
 from analysis.models.inputs import DATA_WORDS
 from analysis.spec import EVIDENCE_WORDS, Analysis, Setting, UserError, settings_of
-from figures.export import SUFFIXES, FigureError
+from figures.spec import SUFFIXES, FigureError
 from store import StoreError
 
 DEFAULT_STORE = "results"

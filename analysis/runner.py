@@ -23,13 +23,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from analysis.spec import Analysis, IncompatibleSubject, Table, UserError, settings_of
 from store import Attempt, RunInfo, Store, TableLayout
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 ProgressCallback = Callable[["Progress"], None]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.settings import BadConfig, Setting, UnknownName, UserError, make_config, setting, settings_of
 from figures.spec import FigureSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "Analysis", "BadConfig", "BadRows", "Column", "ColumnType", "EVIDENCE_WORDS", "Evidence", "Figure", "Headline", "IncompatibleSubject",
@@ -31,15 +32,12 @@ EVIDENCE_WORDS: Mapping[str, str] = {
     "O": "our own definition",
 }
 
-_ARROW: Mapping[str, pa.DataType] = {
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "str": pa.string(),
-    "bool": pa.bool_(),
-    "list[int]": pa.list_(pa.int64()),
-    "list[float]": pa.list_(pa.float64()),
-    "list[str]": pa.list_(pa.string()),
-}
+
+def _arrow_type(column: ColumnType) -> pa.DataType:
+    import pyarrow as pa
+
+    plain = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+    return pa.list_(plain[column[5:-1]]) if column.startswith("list") else plain[column]
 
 
 class IncompatibleSubject(UserError):
@@ -99,7 +97,9 @@ class Table:
     @property
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema of this table's parts."""
-        return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.optional) for c in self.columns])
+        import pyarrow as pa
+
+        return pa.schema([pa.field(c.name, _arrow_type(c.type), nullable=c.optional) for c in self.columns])
 
     def arrow(self, rows: Mapping[str, Any]) -> pa.Table:
         """Rows (a mapping of column name to equally long values) as a checked Arrow table.
@@ -107,13 +107,15 @@ class Table:
         Raises `BadRows` for a missing or undeclared column, a NULL where none may be, a NaN (which is never a
         result: use None and say why), or a value outside the declared range.
         """
+        import pyarrow as pa
+
         given, wanted = set(rows), {c.name for c in self.columns}
         if given != wanted:
             raise BadRows(f"table {self.name}: missing {sorted(wanted - given)}, undeclared {sorted(given - wanted)}")
         arrays = []
         for column in self.columns:
             values = rows[column.name]
-            kind = _ARROW[column.type]
+            kind = _arrow_type(column.type)
             array = values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, type=kind, from_pandas=False)
             _check_column(self.name, column, array)
             arrays.append(array)
@@ -123,6 +125,7 @@ class Table:
 def _check_column(table: str, column: Column, array: pa.Array) -> None:
     from typing import cast
 
+    import pyarrow as pa
     import pyarrow.compute
 
     pc = cast(Any, pyarrow.compute)  # its functions are made at import time, so the type checker does not see them

@@ -15,10 +15,8 @@ from typing import Any
 
 from figures import paper, screen
 from figures.prepared import caption
-from figures.spec import FigureError, FigureSpec
+from figures.spec import SUFFIXES, FigureError, FigureSpec
 from figures.words import provenance_line, visible
-
-SUFFIXES: tuple[str, ...] = ("pdf", "svg", "png", "html", "csv")
 
 
 def export(

@@ -7,10 +7,13 @@ A spec is made by a pure function from stored rows, so that every figure can be 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
+
+SUFFIXES: tuple[str, ...] = ("pdf", "svg", "png", "html", "csv")
 Kind = Literal["stacked_bars", "bars", "histogram", "line", "scatter", "heatmap"]
 
 

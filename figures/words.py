@@ -13,8 +13,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 MAX_LABEL = 28
 """Characters of a label on an axis or in a legend; longer names lose their middle (hovering shows them whole)."""
 
@@ -41,7 +39,7 @@ def label(value: Any) -> str:
     """A category's name as shown: text made visible, whole numbers without a point, a missing value named as such."""
     if isinstance(value, str):
         return visible(value)
-    if value is None or value is pd.NA or value != value:  # only NaN differs from itself
+    if value is None or type(value).__name__ == "NAType" or value != value:  # pandas' NA; only NaN differs from itself
         return "(none)"
     return number(value) if isinstance(value, numbers.Real) else visible(str(value))
 
