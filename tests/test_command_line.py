@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import signal
@@ -158,28 +160,51 @@ def test_two_runs_of_the_same_key_at_once_make_one_result(tiny_llama, text, tmp_
     assert len(Store(store).runs()) == 1
 
 
+TRIALS = """
+import os, sys, json
+import torch, transformers
+torch.set_num_threads(1)  # nothing has run in threads before a fork
+import analysis.neurons.neuron_activity as module
+from analysis.__main__ import main
+module.UNIT_TOKENS = 64  # ten units
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os._exit(main(json.loads(line)))
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+
+
 @pytest.mark.slow
 def test_kill_at_twenty_moments_leaves_no_half_visible_run_and_a_resume_finishes(said, tiny_llama, text, tmp_path, monkeypatch):
-    """The real analysis in real processes: forked from here, so that each trial costs no imports."""
-    import analysis.neurons.neuron_activity as module
+    """The real analysis in real processes, forked by one that has imported everything, so that a trial costs no imports."""
+    monkeypatch.setattr("analysis.neurons.neuron_activity.UNIT_TOKENS", 64)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen([PYTHON, "-c", TRIALS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    assert server.stdin
+    assert server.stdout
 
-    monkeypatch.setattr(module, "UNIT_TOKENS", 64)  # ten units
-    reference = tmp_path / "reference"
+    def trial(store, kill_after=None):
+        server.stdin.write(json.dumps([str(a) for a in activity(tiny_llama, text, store, "--now")]) + "\n")
+        server.stdin.flush()
+        pid = int(server.stdout.readline())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            with contextlib.suppress(ProcessLookupError):  # it had ended before
+                os.kill(pid, signal.SIGKILL)
+        return int(server.stdout.readline())
+
     started = time.monotonic()
-    assert said(*activity(tiny_llama, text, reference, "--now"))[0] == 0
+    assert trial(tmp_path / "reference") == 0
     whole = time.monotonic() - started
-    expected = _rows(reference)
+    expected = _rows(tmp_path / "reference")
     for moment in range(20):
         store = tmp_path / f"store{moment}"
-        pid = os.fork()
-        if pid == 0:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            os._exit(main([str(a) for a in activity(tiny_llama, text, store, "--now")]))
-        time.sleep(whole * (moment + 0.5) / 20)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        trial(store, whole * (moment + 0.5) / 20)
         for info in Store(store).runs():
             assert len(Store(store).read(info, "neurons")) == 48, "a visible run is a whole one"
         status, _, err = said(*activity(tiny_llama, text, store, "--now"))
@@ -187,6 +212,8 @@ def test_kill_at_twenty_moments_leaves_no_half_visible_run_and_a_resume_finishes
         assert _rows(store) == expected
         assert not list((store / "runs").glob("*.partial"))
         assert not list((store / "runs").glob(".*.tmp"))
+    server.stdin.close()
+    server.wait(10)
 
 
 def _rows(folder):
