@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from analysis.live import LiveModel
 from analysis.spec import make_config
@@ -101,8 +103,13 @@ def test_an_example_is_taken_into_the_box(served, page):
     page.goto(address(served, 17))
     box(page).wait_for()
     at_rest(page)  # a rerun under way would close the list again
-    page.get_by_role("combobox", name="Begin with an example of this neuron").click()
-    page.get_by_role("option", name="Top 1:").first.click()
+    chooser = page.get_by_role("combobox", name="Begin with an example of this neuron")
+    option = page.get_by_role("option", name="Top 1:").first
+    for _ in range(10):  # the panel may be drawn anew under the open list, which closes it
+        chooser.click()
+        with contextlib.suppress(TimeoutError):
+            option.click(timeout=3000)
+            break
     page.wait_for_function("() => document.querySelector('textarea').value.length > 20")
 
 
