@@ -110,6 +110,9 @@ def test_an_example_is_taken_into_the_box(served, page):
         with contextlib.suppress(TimeoutError):
             option.click(timeout=3000)
             break
+        page.reload()
+        box(page).wait_for()
+        at_rest(page)
     page.wait_for_function("() => document.querySelector('textarea').value.length > 20")
 
 
