@@ -35,22 +35,7 @@ COLUMNS = {
 
 def show_table(view: View, places: list[Site], found: int) -> None:
     """One page of the neurons that meet the filters."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.markdown("## Table", width="stretch")
-        sort = st.selectbox(
-            "Sort by",
-            list(MEASURES),
-            None,
-            placeholder="layer and number",
-            key="sort",
-            bind="query-params",
-            on_change=first_page,
-            width=190,
-        )
-        order = st.selectbox(
-            "Order", ("descending", "ascending"), key="order", bind="query-params", disabled=sort is None, on_change=first_page, width=140
-        )
-        limit = st.selectbox("Rows", PAGE_SIZES, key="rows", bind="query-params", on_change=first_page, width=90)
+    sort, order, limit = _controls()
     if not found:
         st.info("No neuron meets all of these filters; loosen one of them.", icon=":material/filter_alt:")
         return
@@ -85,6 +70,27 @@ def show_table(view: View, places: list[Site], found: int) -> None:
         if n_pages > 1:
             st.pagination(n_pages, key="page", bind="query-params")
         copy_as_python(view.run, "neurons", where=view.where, order_by=order_by, threshold=view.threshold, rows=count(found, "row"))
+
+
+def _controls() -> tuple[str | None, str, int]:
+    """What to sort by, in which order, and how many rows a page has."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.markdown("## Table", width="stretch")
+        sort = st.selectbox(
+            "Sort by",
+            list(MEASURES),
+            None,
+            placeholder="layer and number",
+            key="sort",
+            bind="query-params",
+            on_change=first_page,
+            width=190,
+        )
+        order = st.selectbox(
+            "Order", ("descending", "ascending"), key="order", bind="query-params", disabled=sort is None, on_change=first_page, width=140
+        )
+        limit = st.selectbox("Rows", PAGE_SIZES, key="rows", bind="query-params", on_change=first_page, width=90)
+    return sort, order, limit
 
 
 def _headings(info: TableInfo) -> dict[str, Any]:
