@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import tempfile
@@ -10,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import TimeoutError
 
 from analysis.live import LiveModel
 from analysis.spec import make_config
@@ -99,21 +97,11 @@ def test_a_text_that_is_too_long_is_refused_in_a_sentence_and_a_hostile_one_is_t
     page.get_by_role("option", name='"onerror"').or_(page.get_by_role("option", name='"one"')).first.wait_for()
 
 
-@pytest.mark.xfail(strict=False, reason="known fault: the list of examples can close when the live panel is drawn anew (mend the panel)")
 def test_an_example_is_taken_into_the_box(served, page):
     page.goto(address(served, 17))
     box(page).wait_for()
-    at_rest(page)  # a rerun under way would close the list again
-    chooser = page.get_by_role("combobox", name="Begin with an example of this neuron")
-    option = page.get_by_role("option", name="Top 1:").first
-    for _ in range(2):  # the panel may be drawn anew under the open list, which closes it
-        chooser.click()
-        with contextlib.suppress(TimeoutError):
-            option.click(timeout=3000)
-            break
-        page.reload()
-        box(page).wait_for()
-        at_rest(page)
+    at_rest(page)
+    page.get_by_role("button", name="Top 1", exact=True).or_(page.get_by_role("radio", name="Top 1", exact=True)).first.click()
     page.wait_for_function("() => document.querySelector('textarea').value.length > 20")
 
 

@@ -86,7 +86,7 @@ def show(monkeypatch):
     def draw(puppet, **state):
         monkeypatch.setattr(panel, "live_model", lambda _: puppet)
         monkeypatch.setattr(panel, "LiveModel", Puppet)
-        monkeypatch.setattr(panel, "example_texts", lambda *_: {"Top 1: cats": "cats sleep"})
+        monkeypatch.setattr(panel, "example_texts", lambda *_: {"Top 1": "cats sleep"})
         monkeypatch.setattr(panel, "_recorded", lambda _: {"max": 2.0, "min": -1.0, "density": 0.25, "n_tokens": 4096})
         monkeypatch.setattr(
             panel, "show_strips", lambda groups, _, **more: panel.st.text(f"strip {groups[0].examples[0].tokens} {more['scale']}")
@@ -187,7 +187,7 @@ def test_an_empty_text_is_not_sent(show):
 
 def test_an_example_goes_into_the_box(show):
     at = show(Puppet(ABSENT))
-    at.selectbox[0].select("Top 1: cats")
+    at.button_group[0].select("Top 1")
     at.run()
     assert at.text_area[0].value == "cats sleep"
 

@@ -99,10 +99,8 @@ def _panel(live: LiveModel, place: _Place, was_moving: bool) -> None:
 def _form(status: LiveStatus, place: _Place) -> None:
     texts = example_texts(place.info, place.layer, place.hook_name, place.neuron)
     if texts:
-        st.selectbox(
-            "Begin with an example of this neuron", list(texts), None, placeholder="choose one, then change it", key=_EXAMPLE,
-            on_change=_take, args=(texts,),
-        )  # fmt: skip
+        # Pills rather than a list that opens: this part of the page is drawn anew by itself, which would close the list.
+        st.pills("Begin with an example of this neuron", list(texts), key=_EXAMPLE, on_change=_take, args=(texts,))
     with st.form("live_form", border=False):
         st.text_area(
             "Your text",
@@ -116,8 +114,8 @@ def _form(status: LiveStatus, place: _Place) -> None:
 
 
 def _take(texts: Mapping[str, str]) -> None:
-    chosen = st.session_state[_EXAMPLE]
-    if chosen in texts:
+    chosen = st.session_state[_EXAMPLE]  # None where a pill was let go
+    if chosen is not None and chosen in texts:
         put_text(texts[chosen])
 
 

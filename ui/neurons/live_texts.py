@@ -17,7 +17,7 @@ _CLOSE = re.compile(r"\s+([.,;:!?)\]}'’”])|([(\[{“‘])\s+")
 
 
 def example_texts(run: RunInfo, layer: int, hook_name: str, neuron: int) -> dict[str, str]:
-    """Up to `MOST` examples of a neuron, label to text: the stretch around the peak that the run kept values of."""
+    """Up to `MOST` examples of a neuron, label (``Top 1``) to text: the stretch around the peak that the run kept values of."""
     frame = queries.examples(run, find(sites(run), str(layer), str(neuron), hook_name))
     found: dict[str, str] = {}
     rows = frame.to_dict("records") if "tokens" in frame else []
@@ -26,7 +26,7 @@ def example_texts(run: RunInfo, layer: int, hook_name: str, neuron: int) -> dict
             first = int(row["first"])
             text = text_of(list(row["tokens"])[first : first + len(row["strip"])])
             if text.strip():
-                found[f"{str(row['kind']).capitalize()} {int(row['rank']) + 1}: {' '.join(text.split())[:70]}"] = text
+                found[f"{str(row['kind']).capitalize()} {int(row['rank']) + 1}"] = text
     return found
 
 
