@@ -69,14 +69,20 @@ class Work:
         self.facts: dict[str, Any] = {}
         """Facts for the provenance that only running can tell (tokens seen, tokens masked, ...)."""
 
-    def units(self, names: Sequence[str], what: str) -> Iterator[str]:
-        """The names not yet done, in order; progress counts all of them."""
+    def units(self, names: Sequence[str], what: str, expected: int = 0) -> Iterator[str]:
+        """The names not yet done, in order; progress counts all of them.
+
+        ``expected``: where names become known one after the other, by calls of their own, about how many there will be in all.
+        """
         if self._unit != "finish":
             raise RuntimeError("units cannot be nested")
-        names = list(names)
-        todo = [n for n in names if f"{what}/{n}" not in self._done]
-        self._what, self._position, self._total = what, len(names) - len(todo), len(names)
-        self._began, self._fresh_from = time.monotonic(), self._position
+        names, done = list(names), self._attempt.done()
+        todo = [n for n in names if f"{what}/{n}" not in done]
+        goes_on = bool(expected) and what == self._what
+        position = sum(unit.startswith(f"{what}/") for unit in done) if expected else len(names) - len(todo)
+        self._what, self._position, self._total = what, position, max(expected, position + len(todo))
+        if not goes_on:
+            self._began, self._fresh_from = time.monotonic(), self._position
         self.report(0.0)
         for name in todo:
             self._unit = f"{what}/{name}"
@@ -151,7 +157,7 @@ def run(
     if missing:
         raise UserError(f"{analysis.slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
     for subject in inputs.values():
-        reason = analysis.needs(subject)
+        reason = analysis.why_not(subject)
         if reason:
             raise IncompatibleSubject(reason)
     key = run_key(analysis, config, inputs)

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Analysis", "BadConfig", "BadRows", "Column", "ColumnType", "EVIDENCE_WORDS", "Evidence", "Figure", "Headline", "IncompatibleSubject",
-    "Kind", "Setting", "Source", "Stripe", "Summaries", "Table", "UnknownName", "UserError", "make_config", "setting", "settings_of",
+    "Kind", "Setting", "Source", "Stripe", "Summaries", "Table", "Takes", "UnknownName", "UserError", "make_config", "setting",
+    "settings_of",
 ]  # fmt: skip
 
 ColumnType = Literal["int", "float", "str", "bool", "list[int]", "list[float]", "list[str]"]
 Kind = Literal["static", "dynamic", "causal"]
 Evidence = Literal["C", "3", "K", "O"]
+Takes = Literal["checkpoint", "series"]
 
 EVIDENCE_WORDS: Mapping[str, str] = {
     "C": "definition read in the official code",
@@ -230,6 +232,8 @@ class Analysis:
     needs: Callable[[Any], str | None] = lambda subject: None
     """None, or the sentence saying why this subject cannot answer the question."""
     inputs: tuple[str, ...] = ("model",)
+    takes: Takes = "checkpoint"
+    """What each input is: one checkpoint, or a folder of checkpoints of one model."""
     memory: Callable[[Any, Mapping[str, Any]], int] | None = None
     """Bytes needed beside the loaded weights, from config and the subject's facts; None for the rule in `analysis.jobs.memory`."""
     headlines: Callable[[Summaries], tuple[Headline, ...]] = lambda summaries: ()
@@ -250,6 +254,25 @@ class Analysis:
             if f.slug == slug:
                 return f
         raise UnknownName(f"{self.slug} has no figure {slug!r}; its figures are {', '.join(f.slug for f in self.figures)}.")
+
+    def why_not(self, subject: Any) -> str | None:
+        """None, or the sentence why this subject cannot answer: it is a series (or is none), or `needs` says so."""
+        steps = getattr(subject, "series", ())
+        return self.wrong_shape(subject.label, [one.name for one in steps]) or self.needs(subject)
+
+    def wrong_shape(self, label: str, checkpoints: Sequence[str]) -> str | None:
+        """The sentence where one checkpoint is asked for and a series of these given, or the other way round; None where it fits."""
+        if self.takes == "checkpoint" and checkpoints:
+            return (
+                f"{self.slug} must be asked of one checkpoint, got {label}, a series of {len(checkpoints)}; "
+                f"name one of its checkpoints, for example {checkpoints[-1]}."
+            )
+        if self.takes == "series" and not checkpoints:
+            return (
+                f"{self.slug} must be asked of a series, got {label}, which is one checkpoint; "
+                "name a folder that holds its checkpoints, each with its step in its name (step_100, step_200)."
+            )
+        return None
 
     @property
     def reads_data(self) -> bool:

@@ -78,6 +78,11 @@ class ModelTable:
         with self._catalogue.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO needs VALUES (?, ?, ?, ?)", [ref, slug, version, words])
 
+    def remove(self, ref: str) -> None:
+        """Forget a model that is gone, and what was said of it; its runs stay."""
+        with self._catalogue.writing() as connection:
+            connection.execute("DELETE FROM models WHERE ref = ?", [ref])
+
     def get(self, ref: str) -> ModelInfo | None:
         """The model of that reference; None where it was never opened."""
         return next((model for model in self.all() if model.ref == ref), None)

@@ -65,6 +65,8 @@ def inspect(store: Store, model: str, device: str, progress: Callable[[str, floa
         progress(f"asking {analysis.slug}", i, len(ANALYSES))
         words = unread if analysis.reads_data and unread else _ask(analysis, reader if analysis.reads_data else bare)
         store.known.add_need(ref, analysis.slug, analysis.version, words)
+    if bare.series:
+        return  # no one model that a bridge could be compared with
     progress("comparing with TransformerLens", len(ANALYSES), len(ANALYSES))
     bare.facts[BRIDGE] = bare.bridge_parity().facts()
     remember(store, ref, bare)
@@ -72,6 +74,6 @@ def inspect(store: Store, model: str, device: str, progress: Callable[[str, floa
 
 def _ask(analysis: Analysis, subject: Any) -> str | None:
     try:
-        return analysis.needs(subject)
+        return analysis.why_not(subject)
     except UserError as error:
         return str(error)

@@ -12,7 +12,7 @@ from analysis import find_analysis
 from analysis.models import BUNDLED, places
 from analysis.models.documents import PYTHON_DOCS
 from analysis.models.inputs import check_data, filed
-from analysis.spec import Analysis, BadConfig, UserError, make_config
+from analysis.spec import Analysis, BadConfig, IncompatibleSubject, UserError, make_config
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def checked(
     if missing:
         raise UserError(f"{slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
     for one in (model, *further.values()):
-        check_model(one)
+        _check_shape(analysis, one)
     text = None
     if analysis.reads_data:
         text = filed(data or PYTHON_DOCS)
@@ -99,7 +99,14 @@ def checked(
     return JobSpec(slug, reference(model), text, further, settings, device, force, now=now)
 
 
-def check_model(model: str) -> None:
-    """Raise the sentence for a model that is not there or is incomplete."""
-    if not places.is_hub_id(model):
-        places.find(model)
+def check_model(model: str) -> places.Place | None:
+    """Where the model is; None for a hub id. Raises the sentence for one that is not there or is incomplete."""
+    return None if places.is_hub_id(model) else places.find(model)
+
+
+def _check_shape(analysis: Analysis, model: str) -> None:
+    """Raise the sentence for a series where a checkpoint is asked for, and the other way round."""
+    place = check_model(model)
+    wrong = analysis.wrong_shape(model, [step.place.name for step in place.steps] if place else [])
+    if wrong:
+        raise IncompatibleSubject(wrong)

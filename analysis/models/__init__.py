@@ -9,8 +9,19 @@ from __future__ import annotations
 from analysis.models.batches import Data, GivenBatches
 from analysis.models.opening import open_subject, subject_from
 from analysis.models.places import BUNDLED, cache_folder
-from analysis.models.subject import Subject
+from analysis.models.subject import Checkpoint, Subject
 from analysis.models.tensors import TensorInfo
 from analysis.models.text import TextWindows
 
-__all__ = ["BUNDLED", "Data", "GivenBatches", "Subject", "TensorInfo", "TextWindows", "cache_folder", "open_subject", "subject_from"]
+__all__ = [
+    "BUNDLED",
+    "Checkpoint",
+    "Data",
+    "GivenBatches",
+    "Subject",
+    "TensorInfo",
+    "TextWindows",
+    "cache_folder",
+    "open_subject",
+    "subject_from",
+]

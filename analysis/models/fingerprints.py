@@ -11,12 +11,13 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from analysis.models.places import cache_folder, cannot_read, read_json
+from analysis.models.places import Place, cache_folder, cannot_read, read_json
 from analysis.spec import UserError
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ def weights_fingerprint(files: Iterable[Path], config: Mapping[str, Any] | None)
     return digest([*parts, canonical(config).encode()])
 
 
+def place_fingerprint(place: Place) -> str:
+    """Hash of the weights at a place, with its config, or an adapter's settings, where it has one."""
+    folder = place.folder if place.form in ("folder", "torch-folder") else None
+    return weights_fingerprint(place.weights, place.adapter if folder is None else read_json(folder / "config.json"))
+
+
 def tokenizer_fingerprint(folder: Path) -> str | None:
     """Hash of a folder's tokenizer files and settings; None where it has none."""
     vocabularies = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
@@ -122,6 +129,23 @@ def _state_parts(head: list[bytes], model: torch.nn.Module) -> Iterable[Any]:
     for name, tensor in model.state_dict().items():
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
         yield tensor_bytes(tensor)
+
+
+def function_fingerprint(function: Callable[..., Any]) -> str:
+    """Hash of what a function's code says (of an object, of its class' ``__call__``); what it closes over or calls is not seen."""
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    named = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return digest([named.encode(), *(() if code is None else _code_parts(code))])
+
+
+def _code_parts(code: CodeType) -> Iterable[bytes]:
+    yield code.co_code
+    yield repr((code.co_names, code.co_varnames, code.co_freevars)).encode()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code_parts(constant)
+        else:  # a set has no order that a second process would share
+            yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode()
 
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.models import convert, fingerprints, loading, making, places, tensors
+from analysis.models import convert, fingerprints, loading, making, places, series, tensors
 from analysis.models.batches import Data, GivenBatches
 from analysis.models.files import torch_files
 from analysis.models.inputs import Reads, load_data
@@ -51,13 +51,18 @@ def open_subject(
     tell = progress or _silent
     place = places.find(model)
     subject = _opened(place, device, tell)
-    if data is not None and subject.data is None:
+    if data is not None and subject.data is None and not subject.series:
         _attach(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=tell)
+    if subject.loss is not None and subject.data is not None:
+        own = [subject.fingerprints["data"].encode(), fingerprints.function_fingerprint(subject.loss).encode()]
+        subject.fingerprints["data"] = fingerprints.digest(own)
     return subject
 
 
 def _opened(place: places.Place, device: str, tell: Progress) -> Subject:
     """The subject of a place, converted first where it must be."""
+    if place.form == "series":
+        return series.subject_of(place, device, lambda one: _opened(one, device, tell))
     if place.form == "safetensors":
         return _weights_only(place, device)
     if place.form in ("exported", "factory"):
@@ -90,8 +95,7 @@ def _from_folder(place: places.Place, folder: Path, device: str, label: str, not
     skeleton = loading.skeleton(config)
     loading.check_size(skeleton, files, folder)
     listing = partial(tensors.tensors_of_files, files, skeleton)
-    settings = None if place.gguf is not None else places.read_json(folder / "config.json")
-    prints = {"weights": fingerprints.weights_fingerprint(place.weights, settings)}
+    prints = {"weights": fingerprints.place_fingerprint(place)}
     tokenizer = fingerprints.tokenizer_fingerprint(folder)
     if tokenizer is not None:
         prints["tokenizer"] = tokenizer
@@ -117,13 +121,15 @@ def _weights_only(place: places.Place, device: str, made: torch_files.Converted 
     """Bare weights, as they are or as converted: no model that could run."""
     listing = partial(tensors.tensors_of_files, place.weights if made is None else (made.weights,), None)
     infos = list(listing())
-    prints = {"weights": fingerprints.weights_fingerprint(place.weights, None)}
+    prints = {"weights": fingerprints.place_fingerprint(place)}
     notes = ["only the weights are known: there is no config.json beside the file", *(made.notes if made else ())]
 
     def refuse() -> torch.nn.Module:
         raise UserError(f"a model that runs must come with its config.json, got only {place.source}; name the model's folder.")
 
     facts = _facts(infos, None, None, notes)
+    if place.adapter is not None:
+        facts["adapter"] = dict(place.adapter)
     return Subject(
         name=place.name,
         label=place.label,

@@ -9,23 +9,25 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from analysis.models import trust
 from analysis.models.files import folders
 from analysis.models.files.disk import cannot_read, read_json
 from analysis.models.files.folders import weight_files
+from analysis.models.files.header import Step
 from analysis.models.files.look import check_file
 from analysis.models.files.quarantine import display_name
 from analysis.spec import UnknownName, UserError
 
 __all__ = ["BUNDLED", "Bundled", "Place", "cache_folder", "cannot_read", "find", "is_hub_id", "read_json", "weight_files"]
 
-Form = Literal["folder", "torch-folder", "safetensors", "torch", "gguf", "zip", "exported", "factory"]
-"""How a model is stored: a folder of safetensors, a folder with torch files, or one file of that kind; or made by a function."""
+Form = Literal["folder", "torch-folder", "safetensors", "torch", "gguf", "zip", "exported", "factory", "series"]
+"""How a model is stored: a folder of safetensors, a folder with torch files, or one file of that kind; or made by a function; or a
+folder of several checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class Place:
     folder: Path | None = None
     """With a config; None for single files."""
     form: Form = "folder"
+    steps: tuple[StepPlace, ...] = ()
+    """Of a series: its checkpoints."""
+    adapter: Mapping[str, Any] | None = None
+    """Settings of an adapter (its adapter_config.json) that lie beside its weights."""
 
     @property
     def gguf(self) -> Path | None:
@@ -73,7 +79,15 @@ class Place:
     @property
     def must_convert(self) -> bool:
         """Whether the weights are stored as something else than safetensors."""
-        return self.form not in ("folder", "safetensors")
+        return self.form not in ("folder", "safetensors", "series")
+
+
+@dataclass(frozen=True)
+class StepPlace:
+    """Where one checkpoint of a series is."""
+
+    step: int
+    place: Place
 
 
 def cache_folder() -> Path:
@@ -147,10 +161,13 @@ def _folder(path: Path, *, name: str, label: str, source: str) -> Place:
         ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1:
             return _file(ggufs[0])
-        what = f"{len(ggufs)} .gguf files and no config.json; name one of the files" if ggufs else "no config.json; name another folder"
+        adapter = folders.adapter_file(path)
+        if adapter is not None:
+            return replace(_file(adapter), name=name, label=label, source=source)
         steps = folders.steps(path)
         if steps:
-            what = f"a series of {len(steps)} checkpoints; name one of them, for example {steps[-1].path.name}"
+            return _series(path, steps, name=name, source=source)
+        what = f"{len(ggufs)} .gguf files and no config.json; name one of the files" if ggufs else "no config.json; name another folder"
         raise UserError(f"a model folder must hold config.json and .safetensors files, got {path} with {what}.")
     files = weight_files(path)
     kinds = {check_file(file) for file in files}
@@ -158,6 +175,16 @@ def _folder(path: Path, *, name: str, label: str, source: str) -> Place:
         raise UserError(f"a model folder must hold .safetensors or torch files, got {path} with others; name the file itself.")
     plain = kinds == {"safetensors"} and all(file.suffix == ".safetensors" for file in files)
     return Place(name, label, source, files, folder=path, form="folder" if plain else "torch-folder")
+
+
+def _series(path: Path, steps: Sequence[Step], *, name: str, source: str) -> Place:
+    """The places of all its checkpoints, each checked."""
+    found = tuple(StepPlace(one.step, replace(find(str(one.path)), name=str(one.path.relative_to(path)))) for one in steps)
+    nested = next((one.place for one in found if one.place.form == "series"), None)
+    if nested is not None:
+        raise UserError(f"a series must hold checkpoints, got {nested.source}, which is a series itself; name one of the two.")
+    label = f"{name} ({len(found)} checkpoints, steps {found[0].step:,} to {found[-1].step:,})"
+    return Place(name, label, source, tuple(file for one in found for file in one.place.weights), form="series", steps=found)
 
 
 def _file(path: Path) -> Place:
@@ -170,7 +197,8 @@ def _file(path: Path) -> Place:
     if kind in ("safetensors", "torch", "legacy"):
         if (path.parent / "config.json").is_file() and weight_files(path.parent) == (path.parent / path.name,):
             return _folder(path.parent, name=name, label=label, source=source)
-        return Place(name, label, source, (path,), form="safetensors" if kind == "safetensors" else "torch")
+        form: Form = "safetensors" if kind == "safetensors" else "torch"
+        return Place(name, label, source, (path,), form=form, adapter=folders.adapter_of(path.parent))
     forms: dict[str, Form] = {"gguf": "gguf", "zip": "zip", "exported": "exported"}
     return Place(name, name if kind in ("gguf", "zip") else label, source, (path,), form=forms[kind])
 

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from analysis.models.parity import Parity
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """One step of a series: opened when it is asked for, and anew each time, so that no more of them are held than are used."""
+
+    step: int
+    name: str
+    """Of its file or folder."""
+    source: str
+    fingerprint: str
+    """Of its weights, as its own subject has it."""
+    open: Callable[[], Subject] = field(repr=False, compare=False)
+
+
 @dataclass(eq=False)
 class Subject:
     """What is analysed. Made by `open_subject` or `subject_from`."""
@@ -42,6 +55,8 @@ class Subject:
     load_model: Callable[[], torch.nn.Module] = field(default=lambda: NotImplemented, repr=False)
     load_tokenizer: Callable[[], Any] = field(default=lambda: None, repr=False)
     list_tensors: Callable[[], Iterator[TensorInfo]] = field(default=lambda: iter(()), repr=False)
+    series: tuple[Checkpoint, ...] = ()
+    """The checkpoints of a series, by step; empty for a model. A series has no model and no tensors of its own: both refuse."""
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

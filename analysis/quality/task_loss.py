@@ -76,24 +76,24 @@ def run(config: TaskLossConfig, inputs: Mapping[str, Any], work: Any) -> Iterato
     for name in work.units(list(parts), what="scoring examples"):
         losses = task.losses(subject.model, batch, within=parts[name], report=work.report)
         work.save_state(losses.arrays())
-        yield "example_losses", _example_rows(losses)
+        yield "example_losses", _example_rows(task, losses)
     losses = Losses.joined([Losses.of_arrays(state) for _, state in work.states("scoring examples")])
     work.facts |= {"n_tokens": int(losses.n.sum()), "n_scored": int(losses.n.sum())}
-    yield "losses", _document_rows(losses.by_document(), task.data.documents)
+    yield "losses", _document_rows(task, losses.by_document(), task.data.documents)
     yield "loss_summary", _summary_row(task, losses)
 
 
-def _example_rows(losses: Losses) -> dict[str, Any]:
+def _example_rows(task: Any, losses: Losses) -> dict[str, Any]:
     return {
         "example": losses.example,
         "document": losses.document,
         "n_tokens": losses.n,
         "loss_sum": _or_none(losses.total, losses.n_endless == 0),
-        "n_correct": losses.n_right,
+        "n_correct": losses.n_right if task.knows_right else [None] * len(losses),
     }
 
 
-def _document_rows(found: Losses, names: list[str]) -> dict[str, Any]:
+def _document_rows(task: Any, found: Losses, names: list[str]) -> dict[str, Any]:
     scored = (found.n > 0) & (found.n_endless == 0)
     return {
         "document": found.document,
@@ -101,8 +101,8 @@ def _document_rows(found: Losses, names: list[str]) -> dict[str, Any]:
         "n_tokens": found.n,
         "loss_sum": _or_none(found.total, found.n_endless == 0),
         "loss": _or_none(found.total / found.n.clip(min=1), scored),
-        "n_correct": found.n_right,
-        "accuracy": _or_none(found.n_right / found.n.clip(min=1), found.n > 0),
+        "n_correct": found.n_right if task.knows_right else [None] * len(found),
+        "accuracy": _or_none(found.n_right / found.n.clip(min=1), (found.n > 0) & task.knows_right),
     }
 
 
@@ -119,7 +119,8 @@ def _summary_row(task: Any, losses: Losses) -> dict[str, Any]:
     if loss is None:
         notes.append(f"no mean loss: that of {int(losses.n_endless.sum()):,} positions is infinite or no number")
     low, mean, high = (None, None, None) if loss is None else (loss.low, loss.value, loss.high)
-    tokens = task.name != "classification"
+    tokens = task.name not in ("classification", "own")
+    low_right, high_right = (right.low, right.high) if task.knows_right else (None, None)
     perplexities = [_perplexity(value) if tokens else None for value in (mean, low, high)]
     if tokens and mean is not None and perplexities[0] is None:
         notes.append(f"no perplexity: exp({mean:.6g}) is beyond {LARGEST:g}")
@@ -137,9 +138,9 @@ def _summary_row(task: Any, losses: Losses) -> dict[str, Any]:
         "perplexity": perplexities[0],
         "perplexity_low": perplexities[1],
         "perplexity_high": perplexities[2],
-        "accuracy": right.value,
-        "accuracy_low": None if right.low is None else max(0.0, right.low),
-        "accuracy_high": None if right.high is None else min(1.0, right.high),
+        "accuracy": right.value if task.knows_right else None,
+        "accuracy_low": None if low_right is None else max(0.0, low_right),
+        "accuracy_high": None if high_right is None else min(1.0, high_right),
         "note": "; ".join(notes) or None,
     }
     return {name: [value] for name, value in row.items()}
@@ -171,7 +172,7 @@ def draw_losses(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
         average = f"mean {mean.value:.4g} {facts['unit']}, {interval}"
     else:
         average = f"{left_out:,} documents have no finite loss and are not drawn"
-    what = "examples" if facts["task"] == "classification" else "scored tokens"
+    what = "examples" if facts["task"] in ("classification", "own") else "scored tokens"
     return FigureSpec(
         kind="histogram",
         data=pd.DataFrame({"low": edges[:-1], "high": edges[1:], "documents": counts}),
@@ -188,6 +189,8 @@ def draw_losses(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
 def headlines(summaries: Summaries) -> tuple[Headline, ...]:
     """How often the first choice is right."""
     for row in summaries.get("loss_summary", ()):
+        if row["accuracy"] is None:
+            continue
         what = {"classification": "examples", "masked-lm": "masked tokens"}.get(row["task"], "tokens")
         over = f"Of {row['n_tokens']:,} {what} in {row['n_documents']:,} documents ({row['split']} of the data)."
         return (Headline(f"{what.capitalize()} guessed right", row["accuracy"], over),)

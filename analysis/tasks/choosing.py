@@ -9,23 +9,24 @@ import numpy as np
 
 from analysis.models.loading import CAUSAL, MASKED, SEQ2SEQ
 from analysis.spec import IncompatibleSubject, UnknownName
-from analysis.tasks.objectives import CausalLM, Classification, Divergence, MaskedLM, Seq2Seq
+from analysis.tasks.objectives import CausalLM, Classification, Divergence, MaskedLM, OwnLoss, Seq2Seq
 from analysis.tasks.splits import ALL, split_windows
-from analysis.tasks.task import Objective, Task
+from analysis.tasks.task import OWN, Objective, Task
 
 if TYPE_CHECKING:
     from analysis.models import Subject
 
 AUTO = "auto"
-TASKS = (AUTO, "causal-lm", "masked-lm", "seq2seq", "classification", "divergence")
+TASKS = (AUTO, "causal-lm", "masked-lm", "seq2seq", "classification", "divergence", OWN)
 
 
 def choose_task(subject: Subject, task: str = AUTO, *, split: str = ALL, seed: int = 0) -> Task:
     """The task on one split of the subject's data. The model is not loaded.
 
-    ``auto``: the language modelling that the model's head is for, where the data are tokens; classification where the model is a
-    classifier, or a plain module, and the data have labels; else divergence from the dense model's own outputs. Raises
-    `IncompatibleSubject` where the task asked for cannot be, `UserError` where there are too few documents for a split.
+    ``auto``: the loss that came with the model, where one did; else the language modelling that the model's head is for, where the data
+    are tokens; classification where the model is a classifier, or a plain module, and the data have labels; else divergence from the
+    dense model's own outputs. Raises `IncompatibleSubject` where the task asked for cannot be, `UserError` where there are too few
+    documents for a split.
     """
     if task not in TASKS:
         raise UnknownName(f"the task must be one of {', '.join(TASKS)}, got {task!r}; name one of them.")
@@ -62,6 +63,8 @@ def possible_tasks(subject: Subject) -> tuple[str, ...]:
 
 
 def _automatic(subject: Subject, seed: int) -> Objective:
+    if subject.loss is not None:
+        return OwnLoss(subject.loss)
     if subject.data is not None and subject.data.token_ids is not None:
         if subject.task == CAUSAL:
             return CausalLM()
@@ -79,6 +82,12 @@ def _refused(subject: Subject, task: str, why: str) -> IncompatibleSubject:
         f"the task must be one that {subject.label} can do on its data, got {task}: {why}; "
         "leave the task to be chosen, or set task=divergence."
     )
+
+
+def _own(subject: Subject, _seed: int) -> Objective:
+    if subject.loss is None:
+        raise _refused(subject, OWN, "it came without a loss, which a --factory may bring")
+    return OwnLoss(subject.loss)
 
 
 def _causal(subject: Subject, _seed: int) -> Objective:
@@ -116,6 +125,7 @@ def _divergence(subject: Subject, _seed: int) -> Objective:
 
 
 _MAKERS: Mapping[str, Callable[[Any, int], Objective]] = {
+    OWN: _own,
     "causal-lm": _causal,
     "masked-lm": _masked,
     "seq2seq": _seq2seq,

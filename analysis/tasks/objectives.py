@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from analysis.models.inputs import shifted
 from analysis.spec import UserError
 from analysis.stats.losses import IGNORED, kl_divergence, relative_error, token_nll
-from analysis.tasks.task import tensor_like
+from analysis.tasks.task import OWN, tensor_like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +138,36 @@ class Classification:
                 "give data with its classes."
             )
         return _token_score(logits[:, None], targets)
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """The loss that came with a model: loss(output, batch), one number per example."""
+
+    loss: Callable[[Any, Any], Any] = field(repr=False)
+    name: str = OWN
+    unit: str = "the loss' own unit per example"
+    words: str = "the loss that came with the model, one number per example; which answers are right is not known"
+    is_divergence: bool = False
+
+    def prepare(self, given: Given) -> tuple[Any, None]:
+        """Inputs as they are: the loss finds the answers in them, or knows them."""
+        return given.inputs, None
+
+    def score(self, output: Any, batch: TaskBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Per example; ``right`` is False everywhere, since nobody knows."""
+        import torch
+
+        found = self.loss(output, batch.inputs)
+        values = found.detach() if isinstance(found, torch.Tensor) else torch.as_tensor(found)
+        n = batch.positions.stop - batch.positions.start
+        if values.numel() != n or values.ndim not in (1, 2) or len(values) != n:
+            raise UserError(
+                f"the loss that came with a model must give one number for each of the {n} examples of a batch, got shape "
+                f'{tuple(values.shape)}; leave out its mean (reduction="none").'
+            )
+        loss = values.reshape(n, 1).double()
+        return loss, torch.zeros_like(loss, dtype=torch.bool), torch.ones_like(loss, dtype=torch.bool)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from analysis.models import Data
 
+OWN = "own"
+"""Name of the task of a model that came with a loss."""
 LOGIT_BYTES = 2**28
 """Of one batch: batches are made smaller where the vocabulary is large."""
 
@@ -119,13 +121,18 @@ class Task:
 
     @property
     def name(self) -> str:
-        """``causal-lm``, ``masked-lm``, ``seq2seq``, ``classification`` or ``divergence``."""
+        """``own``, ``causal-lm``, ``masked-lm``, ``seq2seq``, ``classification`` or ``divergence``."""
         return self.objective.name
 
     @property
     def unit(self) -> str:
         """Of the loss."""
         return self.objective.unit
+
+    @property
+    def knows_right(self) -> bool:
+        """Whether it is known which first choices are right: not of a loss that came with the model."""
+        return self.name != OWN
 
     @property
     def is_divergence(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
@@ -220,3 +222,87 @@ def test_shared_layers_are_one_site():
     block = "albert.encoder.albert_layer_groups.0.albert_layers.0"
     assert ffn(made) == [(f"{block}.ffn_output:linear:input", 0, 24, "input", "gelu_tanh", False)]
     assert attention(made) == [(f"{block}.attention:sdpa:output", 0, "input")]
+
+
+KINDS = {
+    "llama": {"matrix": 13, "attention": 2, "residual": 4, "ffn": 2},
+    "phi3": {"matrix": 7, "attention": 2, "residual": 4, "ffn": 2},
+    "gpt2": {"matrix": 7, "attention": 2, "residual": 4, "ffn": 2},
+    "opt": {"matrix": 11, "attention": 2, "residual": 4, "ffn": 2},
+    "gpt_neox": {"matrix": 7, "attention": 2, "residual": 4, "ffn": 2},
+    "bert": {"matrix": 12, "attention": 2, "residual": 4, "ffn": 2, "activation": 1},
+    "albert": {"matrix": 8, "attention": 1, "residual": 2, "ffn": 1, "activation": 1},
+    "t5": {"matrix": 29, "attention": 6, "residual": 10, "ffn": 4},
+    "t5_gated": {"matrix": 33, "attention": 6, "residual": 10, "ffn": 4},
+    "mixtral": {"matrix": 19, "attention": 2, "residual": 4, "ffn": 8},
+    "mixtral_eager": {"matrix": 19, "attention": 2, "residual": 4, "ffn": 8},
+    "qwen2_moe": {"matrix": 25, "attention": 2, "residual": 6, "ffn": 10, "activation": 2},
+    "switch": {"matrix": 37, "attention": 6, "residual": 10, "ffn": 10},
+    "listed_experts": {"matrix": 15, "residual": 2, "ffn": 6},
+    "mamba": {"matrix": 7, "residual": 6, "ffn": 4, "activation": 2},
+    "vit": {"matrix": 12, "attention": 2, "residual": 4, "ffn": 2},
+    "resnet": {"matrix": 4, "residual": 3, "conv": 5, "activation": 2},
+    "encoder": {"matrix": 2, "attention": 2, "residual": 4, "ffn": 2},
+    "encoder_norm_first": {"matrix": 2, "attention": 2, "residual": 4, "ffn": 2},
+    "positions_first": {"matrix": 2, "attention": 2, "residual": 4, "ffn": 2},
+    "mlp": {"matrix": 1, "ffn": 2},
+    "lstm": {"matrix": 1, "recurrent": 3},
+    "gru": {"matrix": 1, "recurrent": 2},
+    "odd": {"matrix": 3, "residual": 2, "ffn": 2},
+    "linear": {"matrix": 2},
+}
+"""Sites of each kind that every family has: no family of the zoo goes unsaid, and none gains or loses one unseen."""
+
+
+def test_every_family_of_the_zoo_is_counted():
+    assert KINDS.keys() == zoo.ZOO.keys()
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_every_family_has_so_many_sites_of_each_kind(family):
+    assert Counter(s.kind for s in find_sites(*zoo.ZOO[family]())) == KINDS[family]
+
+
+def test_phi3_reads_three_fused_matrices_a_block():
+    made = zoo.phi3()
+    read = each("model.layers.{n}.{w}.weight", "self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj")
+    assert matrices(made) == [*read, "lm_head.weight"]
+    assert blocks(made) == [(n, "input", f"model.layers.{n}.{w}.weight") for n in (0, 1) for w in ("self_attn.o_proj", "mlp.down_proj")]
+
+
+def test_bert_reads_its_heads_two_matrices_beside_the_blocks():
+    made, block = zoo.bert(), "bert.encoder.layer.{n}.{w}.weight"
+    own = [f"attention.self.{w}" for w in ("query", "key", "value")]
+    read = each(block, *own, "attention.output.dense", "intermediate.dense")
+    assert matrices(made) == [*read, "cls.predictions.transform.dense.weight", "cls.predictions.decoder.weight"]
+    added = ("attention.output.dense", "output.dense")
+    assert blocks(made) == [(n, "input", block.format(n=n, w=w)) for n in (0, 1) for w in added]
+
+
+def test_t5_blocks_add_crossed_attention_in_the_decoder_only():
+    made = zoo.t5()
+    inner = [f"layer.0.SelfAttention.{w}" for w in "qkvo"]
+    crossed = [f"layer.1.EncDecAttention.{w}" for w in "qkvo"]
+    encoder = each("encoder.block.{n}.{w}.weight", *inner, "layer.1.DenseReluDense.wi")
+    decoder = each("decoder.block.{n}.{w}.weight", *inner, *crossed, "layer.2.DenseReluDense.wi")
+    assert matrices(made) == [*encoder, *decoder, "lm_head.weight"]
+    first = [(n, "input", f"encoder.block.{n}.layer.{w}.weight") for n in (0, 1) for w in ("0.SelfAttention.o", "1.DenseReluDense.wo")]
+    added = ("0.SelfAttention.o", "1.EncDecAttention.o", "2.DenseReluDense.wo")
+    assert blocks(made) == first + [(n + 2, "decoder", f"decoder.block.{n}.layer.{w}.weight") for n in (0, 1) for w in added]
+
+
+def test_mixtral_reads_router_and_every_experts_fused_matrix():
+    made = zoo.mixtral()
+    own = [f"self_attn.{w}_proj.weight" for w in "qkvo"]
+    assert matrices(made) == [*each("model.layers.{n}.{w}", *own, "mlp.gate.weight", *["mlp.experts.gate_up_proj"] * 4), "lm_head.weight"]
+    added = ("self_attn.o_proj.weight", "mlp.experts.down_proj")
+    assert blocks(made) == [(n, "input", f"model.layers.{n}.{w}") for n in (0, 1) for w in added]
+
+
+def test_resnet_reads_its_first_maps_and_shortcut_as_matrices_and_adds_after_each_pair():
+    made, stage = zoo.resnet(), "resnet.encoder.stages.{}.convolution.weight"
+    shortcut = stage.format("1.layers.0.shortcut")
+    first = ["resnet.embedder.embedder.convolution.weight", stage.format("0.layers.0.layer.0")]
+    assert matrices(made) == [*first, shortcut, "classifier.1.weight"]
+    pairs = [(0, "rows", stage.format(f"0.layers.{n}.layer.1")) for n in (0, 1)]
+    assert blocks(made) == [*pairs, (1, "rows", shortcut)]

@@ -447,3 +447,51 @@ def test_the_same_tensor_in_two_files_of_a_folder(tiny_llama):
     save_file(state, tiny_llama / "model-1.safetensors")
     (tiny_llama / "model.safetensors").rename(tiny_llama / "model-2.safetensors")
     assert "must name every tensor once" in str(look(tiny_llama).refusal)
+
+
+# Series and adapters ---------------------------------------------------------------------------------------------------
+
+
+def test_a_series_with_a_checkpoint_that_executes(tmp_path, marker, own_cache):
+    """Whichever step it is, nothing of it runs: the last is read at opening, the others when they are asked for."""
+    for place in (1, 2):
+        folder = tmp_path / f"evil at {place}"
+        folder.mkdir()
+        for step in (1, 2):
+            torch.save({"w": Payload(marker) if step == place else torch.ones(2)}, folder / f"ckpt_{step}.pt")
+        with pytest.raises(UserError, match=f"ckpt_{place}"):
+            next(open_subject(str(folder)).series[place - 1].open().tensors())
+    assert not marker.exists()
+
+
+def test_a_series_member_that_leads_elsewhere_opens_as_what_it_is_or_not_at_all(tmp_path, own_cache):
+    (tmp_path / "series").mkdir()
+    save_file({"w": torch.ones(1)}, tmp_path / "series" / "step_1.safetensors")
+    (tmp_path / "series" / "step_2.safetensors").symlink_to("/etc/passwd")
+    with pytest.raises(UserError, match="step_2"):
+        open_subject(str(tmp_path / "series"))
+
+
+BAD_ADAPTERS = {
+    "no JSON": (b"{", "must be"),
+    "nested without end": (b'{"r":' + b"[" * 200_000, "must be"),
+    "a list": (b"[1]", "must be a JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ADAPTERS)
+def test_an_adapter_whose_settings_are(tmp_path, own_cache, name):
+    content, says = BAD_ADAPTERS[name]
+    save_file({"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_bytes(content)
+    with pytest.raises(UserError, match=f"adapter_config.json.*{says}"):
+        open_subject(str(tmp_path))
+
+
+def test_html_and_sql_in_the_names_of_a_gguf_file_are_text(tmp_path):
+    name = "<img src=x onerror=alert(1)>'; DROP TABLE tensors; --"
+    body = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    body += text(name) + struct.pack("<IQIQ", 1, 8, 0, 0)
+    body += b"\0" * (-(24 + len(body)) % 32) + b"\0" * 32
+    (tmp_path / "a.gguf").write_bytes(gguf(1, 1, body))
+    assert [entry.name for entry in look(tmp_path / "a.gguf").tensors] == [name]

@@ -12,7 +12,7 @@ from torch import nn
 from analysis.models import GivenBatches, TextWindows, subject_from
 from analysis.models.inputs import TextExamples, shifted
 from analysis.spec import IncompatibleSubject, UnknownName, UserError
-from analysis.tasks import Losses, choose_task, difference, mean_accuracy, mean_loss, split_documents
+from analysis.tasks import Losses, choose_task, difference, mean_accuracy, mean_loss, possible_tasks, split_documents
 from tests import zoo
 
 V = 60
@@ -94,6 +94,72 @@ def test_an_infinite_loss_is_counted_and_never_averaged_away():
     assert losses.n_endless.tolist() == [1, 0]
     assert losses.total.tolist() == pytest.approx([math.log(V - 1), 2 * math.log(V - 1)])
     assert mean_loss(losses) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a loss that came with the model
+
+
+def made_by_factory(tmp_path, monkeypatch, loss, name):
+    from analysis.models import open_subject, trust
+    from analysis.models.places import FACTORY
+
+    (tmp_path / f"{name}.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    model = torch.nn.Linear(3, 1, bias=False)\n"
+        "    model.weight.data = torch.tensor([[1.0, 2.0, 3.0]])\n"
+        "    batches = [torch.eye(3), 2 * torch.eye(3)[:2]]\n"
+        f"    return model, batches, {loss}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with trust.trusting():
+        return open_subject(f"{FACTORY}{name}:make")
+
+
+def test_a_factory_that_brings_a_loss_is_scored_by_it_example_by_example(tmp_path, monkeypatch):
+    subject = made_by_factory(tmp_path, monkeypatch, "lambda out, batch: (out - batch.sum(1, keepdim=True)).squeeze(1) ** 2", "own_squares")
+    task = choose_task(subject)
+    assert task.name == "own" and not task.knows_right and "own" in possible_tasks(subject)
+    losses = task.losses(subject.model)
+    assert losses.total.tolist() == [0.0, 1.0, 4.0, 0.0, 4.0]  # (w_i x - x)^2 of x e_i: x = 1, 1, 1, 2, 2
+    assert losses.n.tolist() == [1] * 5
+    assert choose_task(subject, "divergence").is_divergence, "it can be overridden"
+
+
+def test_another_loss_is_another_question_of_the_data(tmp_path, monkeypatch):
+    prints = [
+        made_by_factory(tmp_path, monkeypatch, f"lambda out, batch: {body}", name).fingerprints
+        for name, body in (("own_a", "out.sum(1)"), ("own_b", "2 * out.sum(1)"), ("own_c", "3 * out.sum(1)"))
+    ]
+    assert len({one["data"] for one in prints}) == 3 and len({one["weights"] for one in prints}) == 1
+
+
+def test_a_loss_that_is_a_mean_is_refused(tmp_path, monkeypatch):
+    subject = made_by_factory(tmp_path, monkeypatch, "lambda out, batch: out.mean()", "own_mean")
+    with pytest.raises(UserError, match="one number for each of the 3 examples"):
+        choose_task(subject).losses(subject.model)
+
+
+def test_the_task_own_needs_a_loss_that_came_along():
+    with pytest.raises(IncompatibleSubject, match="came without a loss"):
+        choose_task(language(1.0, windows()), "own")
+
+
+def test_task_loss_seals_the_own_loss_and_says_nothing_about_accuracy(tmp_path, monkeypatch):
+    from analysis.quality.task_loss import TASK_LOSS, TaskLossConfig
+    from analysis.runner import run
+    from store import Store
+
+    subject = made_by_factory(tmp_path, monkeypatch, "lambda out, batch: -out.squeeze(1)", "own_negative")
+    store = Store(tmp_path / "store")
+    info = run(TASK_LOSS, {"model": subject}, TaskLossConfig(), store)
+    (row,) = store.read(info, "loss_summary").to_dict("records")
+    assert (row["task"], row["loss"]) == ("own", -(1 + 2 + 3 + 2 + 4) / 5), "and it may be negative"
+    assert store.read(info, "loss_summary")[["accuracy", "perplexity"]].isna().all().all()
+    assert store.read(info, "losses")["n_correct"].isna().all()
+    for figure in TASK_LOSS.figures:
+        assert figure.draw(store.read(info, figure.table), store.provenance(info)).sentence
 
 
 # ---------------------------------------------------------------------------------------------------------------------

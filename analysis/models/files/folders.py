@@ -10,7 +10,19 @@ from analysis.models.files.disk import cannot_read, read_json
 from analysis.models.files.header import Refused, Step, quoted
 from analysis.spec import UserError
 
+_ADAPTS = (
+    "peft_type",
+    "base_model_name_or_path",
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "use_dora",
+    "fan_in_fan_out",
+    "rank_pattern",
+    "alpha_pattern",
+)
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+ADAPTER = "adapter_config.json"
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 _NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state\w*)\.(bin|pt|pth)")
 _TORCH = (".bin", ".pt", ".pth", ".ckpt")
@@ -107,7 +119,31 @@ def steps(folder: Path) -> tuple[Step, ...]:
         stems.add(one.name[: numbered.start(1)] + one.name[numbered.end(1) :])
     if len(found) < 2 or len(stems) > 1:
         return ()
-    return tuple(Step(number, found[number]) for number in sorted(found))
+    return tuple(Step(number, _opened_by(found[number])) for number in sorted(found))
+
+
+def _opened_by(one: Path) -> Path:
+    """What opens a checkpoint of a series: itself, or the weights in a folder that has no config."""
+    if one.is_file() or (one / "config.json").is_file() or any(one.glob("*.gguf")):
+        return one
+    files = weight_files(one)
+    return files[0] if len(files) == 1 else one
+
+
+def adapter_of(folder: Path) -> dict[str, Any] | None:
+    """The settings of an adapter that say what it does to its base; None where there are none."""
+    path = folder / ADAPTER
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise Refused(f"{path} must be a JSON object, got {quoted(found)}; get the adapter again.")
+    return {key: found[key] for key in _ADAPTS if key in found}
+
+
+def adapter_file(folder: Path) -> Path | None:
+    """The weights of an adapter's folder; None where the folder is none, or is a model's own."""
+    return weight_files(folder)[0] if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() else None
 
 
 def _holds_weights(folder: Path) -> bool:

@@ -109,8 +109,9 @@ def _folder(path: Path) -> Header:
     config = folders.config_of(path)
     if config is None:
         ggufs = sorted(path.glob("*.gguf"))
-        if len(ggufs) == 1:
-            return look(ggufs[0])
+        only = ggufs[0] if len(ggufs) == 1 else folders.adapter_file(path)
+        if only is not None:
+            return look(only)
         raise UserError(
             f"a model folder must hold config.json and weights, got {path} without config.json; name another folder, or one file."
         )

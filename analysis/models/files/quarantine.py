@@ -45,6 +45,26 @@ _AGAIN = "start the upload again"
 log = logging.getLogger("sparsescope.uploads")
 
 
+class NotAllowed(Refused):
+    """No page has allowed this upload."""
+
+
+class TooLarge(Refused):
+    """More bytes than an upload may have, or than it announced."""
+
+
+class NoRoom(Refused):
+    """The quota or the disk is full."""
+
+
+class NotThere(Refused):
+    """There is no such upload, or no longer."""
+
+
+class OutOfOrder(Refused):
+    """Bytes are missing before this step."""
+
+
 @dataclass(frozen=True)
 class Upload:
     """A file that has arrived and passed the checks of its header. Open it by its path."""
@@ -80,7 +100,7 @@ class Quarantine:
         """The id of a new upload of ``n_bytes``; uses up the token. Raises `Refused` where there is no right or no room."""
         self._use_up(token)
         if n_bytes <= 0 or n_bytes > self.cap:
-            raise Refused(
+            raise TooLarge(
                 f"an upload must have between 1 byte and {size_words(self.cap)}, got {size_words(n_bytes)}; give a path on the "
                 "server instead."
             )
@@ -88,14 +108,14 @@ class Quarantine:
             self.sweep()
             held, waited_for = self._held()
             if held + n_bytes > self.quota:
-                raise Refused(
+                raise NoRoom(
                     f"the uploads must take at most {size_words(self.quota)} together, got {size_words(held)} and "
                     f"{size_words(n_bytes)} more; "
                     "delete some of them."
                 )
             free = shutil.disk_usage(self.folder).free - waited_for - self.keep_free
             if n_bytes > free:
-                raise Refused(
+                raise NoRoom(
                     f"an upload must leave {size_words(self.keep_free)} of the disk free, got {size_words(n_bytes)} where "
                     f"{size_words(max(free, 0))} "
                     "can be used; free some space."
@@ -118,10 +138,10 @@ class Quarantine:
         with self._locked(part) as file:
             at = os.fstat(file.fileno()).st_size
             if offset != at:
-                raise Refused(f"the next chunk must begin at byte {at:,}, got {offset:,}; go on from there.")
+                raise OutOfOrder(f"the next chunk must begin at byte {at:,}, got {offset:,}; go on from there.")
             if at + len(chunk) > expected:
                 self.discard(upload)
-                raise Refused(f"an upload must have the {expected:,} bytes it announced, got more; {_AGAIN}.")
+                raise TooLarge(f"an upload must have the {expected:,} bytes it announced, got more; {_AGAIN}.")
             state = self._hash(upload, file, at)
             file.seek(at)
             try:
@@ -129,7 +149,7 @@ class Quarantine:
                 file.flush()
             except OSError as error:
                 self.discard(upload)
-                raise Refused(f"an upload must fit on the disk, got {error.strerror}; free some space and {_AGAIN}.") from error
+                raise NoRoom(f"an upload must fit on the disk, got {error.strerror}; free some space and {_AGAIN}.") from error
             state.update(chunk)
             self._hashes[upload] = (state, at + len(chunk))
         return at + len(chunk)
@@ -141,7 +161,9 @@ class Quarantine:
         with self._locked(part) as file:
             size = os.fstat(file.fileno()).st_size
             if size != about["bytes"]:
-                raise Refused(f"an upload must be complete before it is opened, got {size:,} of {about['bytes']:,} bytes; send the rest.")
+                raise OutOfOrder(
+                    f"an upload must be complete before it is opened, got {size:,} of {about['bytes']:,} bytes; send the rest."
+                )
             sha256 = self._hash(upload, file, size).hexdigest()
             os.fsync(file.fileno())
         place = self.folder / upload
@@ -167,7 +189,7 @@ class Quarantine:
         """An upload that has arrived."""
         place = self.folder / _checked_id(upload)
         if not (place / _ABOUT).is_file():
-            raise Refused(f"the upload must have arrived, got {quoted(upload)}, which has not or was deleted; upload it again.")
+            raise NotThere(f"the upload must have arrived, got {quoted(upload)}, which has not or was deleted; upload it again.")
         about = read_json(place / _ABOUT)
         return Upload(upload, about["name"], place / _FILE, about["bytes"], about["sha256"], look(place / _FILE))
 
@@ -203,7 +225,9 @@ class Quarantine:
         except FileNotFoundError:
             fresh = False
         if not fresh:
-            raise Refused("an upload must be allowed by a page of this app, got a token that is unknown, used or too old; reload the page.")
+            raise NotAllowed(
+                "an upload must be allowed by a page of this app, got a token that is unknown, used or too old; reload the page."
+            )
 
     def _held(self) -> tuple[int, int]:
         """Bytes that all uploads take once they have arrived, and how many of them are still to come."""
@@ -225,7 +249,7 @@ class Quarantine:
     def _existing(self, upload: str) -> Path:
         part = self._part(_checked_id(upload))
         if not part.is_file():
-            raise Refused(f"the upload must have begun, got {quoted(upload)}, which has not or was deleted; {_AGAIN}.")
+            raise NotThere(f"the upload must have begun, got {quoted(upload)}, which has not or was deleted; {_AGAIN}.")
         return part
 
     @contextmanager
@@ -256,7 +280,7 @@ def display_name(path: Path) -> str | None:
 
 def _checked_id(upload: str) -> str:
     if not _ID.fullmatch(upload):
-        raise Refused(f"the id of an upload must be 32 hexadecimal digits, got {quoted(upload)}; {_AGAIN}.")
+        raise NotThere(f"the id of an upload must be 32 hexadecimal digits, got {quoted(upload)}; {_AGAIN}.")
     return upload
 
 
