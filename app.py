@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ui.links import HOME_PAGE, JOB_PAGE, NEURON_PAGE, NEURONS_PAGE, RUN_PAGE, RUNS_PAGE, START_PAGE
+from ui.links import CHECKPOINT_PAGE, HOME_PAGE, JOB_PAGE, NEURON_PAGE, NEURONS_PAGE, RUN_PAGE, RUNS_PAGE, START_PAGE
 from ui.serve import ROOT
 
 st.set_page_config(page_title="Sparsescope", page_icon=str(ROOT / "ui" / "mark.svg"), layout="wide")
@@ -16,6 +16,7 @@ st.navigation(
     [
         st.Page(HOME_PAGE, title="Home", icon=":material/home:", default=True),
         st.Page(START_PAGE, title="Start an analysis", icon=":material/play_arrow:", url_path="start"),
+        st.Page(CHECKPOINT_PAGE, title="Checkpoint", icon=":material/inventory_2:", url_path="checkpoint"),
         st.Page(NEURONS_PAGE, title="Neurons", icon=":material/scatter_plot:", url_path="neurons"),
         st.Page(RUNS_PAGE, title="Runs", icon=":material/list:", url_path="runs"),
         st.Page(JOB_PAGE, title="Job", icon=":material/hourglass:", url_path="job", visibility="hidden"),

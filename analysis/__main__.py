@@ -76,6 +76,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--port", type=int, default=8501)
     one.add_argument("--address", default="127.0.0.1", help="address to listen on (default: this machine only)")
     one.add_argument("--open", action="store_true", help="open the dashboard in a browser")
+    one.add_argument(
+        "--folders",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders whose models may be opened by typing a path (default: $SPARSESCOPE_FOLDERS, or this folder and, on this machine "
+        "only, your home folder)",
+    )
     one.set_defaults(command=_serve)
     return top
 
@@ -171,7 +179,7 @@ def _glossary(_: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from ui.serve import serve_command
 
-    argv, environment = serve_command(options.store, options.port, options.address, open_browser=options.open)
+    argv, environment = serve_command(options.store, options.port, options.address, open_browser=options.open, folders=options.folders)
     return subprocess.run(argv, env=environment, check=False).returncode
 
 

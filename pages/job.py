@@ -3,7 +3,8 @@
 import streamlit as st
 
 from ui.jobs import title_of
-from ui.links import RUNS_PAGE, copy_link
+from ui.links import CHECKPOINT_PAGE, RUNS_PAGE, copy_link
+from ui.uploads.kept import shown
 from ui.watching import chosen_job, request, watch
 from ui.words import code, plain
 
@@ -17,10 +18,10 @@ if job is None:
     st.page_link(RUNS_PAGE, label="Jobs and runs", icon=":material/list:")
     st.stop()
 
-st.set_page_config(page_title=f"{title_of(job)} · {job.model}")
+st.set_page_config(page_title=f"{title_of(job)} · {shown(job.model)}")
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title(plain(title_of(job)), anchor=False)
     copy_link()
-st.markdown(f"of {code(job.model)}")
+st.page_link(CHECKPOINT_PAGE, label=f"of {code(shown(job.model))}", icon=":material/inventory_2:", query_params={"model": job.model})
 watch(job)
 request(job)

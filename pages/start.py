@@ -7,6 +7,7 @@ from store import StoreError
 from ui import data
 from ui.forms import ask, checked, choose, fields, obstacle, told
 from ui.library import library, references
+from ui.links import CHECKPOINT_PAGE
 from ui.words import plain
 
 st.title("Start an analysis", anchor=False)
@@ -14,8 +15,10 @@ store = data.store()
 analysis, model = choose(references(library(data.runs(summaries=False), store.models())))
 st.markdown(f"**{plain(analysis.question)}**")
 if not model:
-    st.info("Choose a model, or type the path of one.", icon=":material/deployed_code:")
+    st.info("Choose a model, or type the path of one.", icon=":material/inventory_2:")
+    st.page_link(CHECKPOINT_PAGE, label="Bring a model: drop a file, or name one", icon=":material/upload_file:")
     st.stop()
+st.page_link(CHECKPOINT_PAGE, label="What this model holds", icon=":material/inventory_2:", query_params={"model": model})
 if obstacle(analysis, model):
     st.stop()
 

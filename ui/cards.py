@@ -11,14 +11,18 @@ from store import RunInfo
 from ui.barcode import bar_code, legend_rows, legend_svg
 from ui.headlines import headlines
 from ui.library import Entry
-from ui.links import NEURONS_PAGE, START_PAGE, run_link, run_query
+from ui.links import CHECKPOINT_PAGE, NEURONS_PAGE, START_PAGE, run_link, run_query
+from ui.uploads.kept import shown
 from ui.words import count, percent, plain
 
 
 def model_card(entry: Entry) -> None:
     """One model: what it is, its bar code, the newest run of each analysis with its numbers, and what is still to be asked."""
     with st.container(border=True):
-        st.markdown(f"## {plain(entry.name)}")
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"## {plain(entry.name)}", width="content")
+            query = {"model": entry.ref}
+            st.page_link(CHECKPOINT_PAGE, label="What it holds, and every answer", icon=":material/inventory_2:", query_params=query)
         st.caption(_about(entry))
         picture = bar_code(entry.newest.values())
         if picture is not None:
@@ -72,8 +76,9 @@ def _about(entry: Entry) -> str:
         parts.append(count(facts["n_parameters"], "parameter"))
     if isinstance(facts.get("n_layers"), int):
         parts.append(count(facts["n_layers"], "layer"))
-    if entry.source and entry.source not in (entry.name, entry.label):
-        parts.append(plain(entry.source))
+    source = shown(entry.source)
+    if source and source not in (entry.name, entry.label):
+        parts.append(plain(source))
     return " · ".join(parts)
 
 

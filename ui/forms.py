@@ -21,8 +21,10 @@ from figures.words import number, visible
 from store import StoreError
 from store.errors import size_words
 from ui import data
+from ui.checkpoint.folders import check_data, check_reference
 from ui.jobs import changed
 from ui.links import JOB_PAGE
+from ui.uploads.kept import shown
 from ui.words import plain
 
 DEVICES = ("cpu", "cuda")
@@ -53,7 +55,7 @@ def choose(models: Sequence[str]) -> tuple[Analysis, str | None]:
             "Model",
             options,
             options.index(asked["model"]) if asked.get("model") else 0,
-            format_func=visible,
+            format_func=lambda one: visible(shown(one)),
             key="model-of-question",
             accept_new_options=True,
             help="A model of the library, or the path of a Hugging Face folder, a .gguf or .safetensors file, or a hub id: type it.",
@@ -67,7 +69,11 @@ def choose(models: Sequence[str]) -> tuple[Analysis, str | None]:
 
 def obstacle(analysis: Analysis, model: str) -> bool:
     """Say why this analysis cannot run on the model, or offer to look where nobody has; whether it cannot."""
-    words = why_not(data.store(), analysis, model)
+    try:
+        words = why_not(data.store(), analysis, check_reference(data.store(), model))
+    except UserError as error:
+        st.error(plain(error), icon=":material/block:")
+        return True
     if words:
         st.warning(f"{plain(analysis.title)} cannot be run on this model: {plain(words)}", icon=":material/block:")
         return True
@@ -131,10 +137,12 @@ def setting_field(analysis: Analysis, one: Setting, given: str | None) -> Any:
 
 def checked(analysis: Analysis, model: str, filled: Filled) -> JobSpec:
     """The request in the form, or the sentence why it cannot be carried out. Starts nothing."""
+    for one in (model, *filled.inputs.values()):
+        check_reference(data.store(), one)
     return request.checked(
         analysis.slug,
         model,
-        filled.data,
+        check_data(filled.data) if filled.data else None,
         filled.settings,
         inputs=filled.inputs,
         device=filled.device,

@@ -15,6 +15,7 @@ from store import StoreError
 from store.jobs import LIVE
 from ui import data
 from ui.links import JOB_PAGE, run_query
+from ui.uploads.kept import shown
 from ui.words import code, duration, plain
 
 POLL_S = 1.0
@@ -56,7 +57,7 @@ def _waiting(job: Job, live: Sequence[Job]) -> str:
     if not running and not ahead:
         return f"{job.words[:1].upper()}{job.words[1:]}." if job.words else "About to begin."
     place = _ORDINALS[ahead] if ahead < len(_ORDINALS) else f"number {ahead + 1}"
-    behind = f", behind {'; '.join(f'{title_of(one)} of {one.model}' for one in running)}" if running else ""
+    behind = f", behind {'; '.join(f'{title_of(one)} of {shown(one.model)}' for one in running)}" if running else ""
     return f"Waiting: {place} in line{behind}. It begins by itself."
 
 
@@ -129,7 +130,7 @@ def _follow(shown: Sequence[str]) -> None:
 
 def job_link(job: Job) -> None:
     """The way to a job's own page."""
-    label = f"**{plain(title_of(job))}** · {code(job.model)}"
+    label = f"**{plain(title_of(job))}** · {code(shown(job.model))}"
     st.page_link(JOB_PAGE, label=label, icon=f":material/{_ICONS.get(job.status, 'hourglass')}:", query_params={"job": job.id})
 
 

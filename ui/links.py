@@ -16,6 +16,7 @@ RUN_PAGE = "pages/run.py"
 NEURONS_PAGE = "pages/neurons.py"
 NEURON_PAGE = "pages/neuron.py"
 START_PAGE = "pages/start.py"
+CHECKPOINT_PAGE = "pages/checkpoint.py"
 JOB_PAGE = "pages/job.py"
 
 

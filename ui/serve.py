@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ENTRY = ROOT / "ui" / "server.py"
 STORE_VARIABLE = "SPARSESCOPE_STORE"
 """Environment variable that tells the pages which store to show."""
+FOLDERS_VARIABLE = "SPARSESCOPE_FOLDERS"
+"""Environment variable with the folders whose models the pages may open by a path, separated as in PATH."""
 DEFAULT_STORE = "results"
 DEFAULT_PORT = 8501
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
@@ -32,12 +34,14 @@ def serve_command(
     *,
     open_browser: bool = False,
     hosts: Sequence[str] = (),
+    folders: Sequence[str | Path] = (),
     entry: Path = ENTRY,
 ) -> tuple[list[str], dict[str, str]]:
     """The command and the environment that serve the dashboard on ``store``.
 
     ``hosts`` are further names the dashboard may be asked for by (the name of a machine it is shared from); requests for
     any other name are refused, which stops a foreign web page from reading the dashboard through a renamed address.
+    ``folders`` are those whose models may be opened by typing a path; see `allowed_folders`.
     """
     if not 1 <= port <= 65535:
         raise UserError(f"port must be between 1 and 65535, got {port}; choose another with --port.")
@@ -61,7 +65,19 @@ def serve_command(
     argv += [f"--{name}={value}" for name, value in options.items()]
     argv += [f"--server.allowedHosts={name}" for name in names]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return argv, dict(os.environ) | {STORE_VARIABLE: str(Path(store).resolve()), "PYTHONPATH": path}
+    allowed = os.pathsep.join(str(one) for one in allowed_folders(folders, address))
+    return argv, dict(os.environ) | {STORE_VARIABLE: str(Path(store).resolve()), FOLDERS_VARIABLE: allowed, "PYTHONPATH": path}
+
+
+def allowed_folders(folders: Sequence[str | Path] = (), address: str = "") -> tuple[Path, ...]:
+    """The folders whose models a page may open by a path: those given, else those of the environment, else the usual ones.
+
+    The usual ones are the folder that the dashboard was started in and, where only this machine can reach it (``address``), the
+    home folder of whoever started it. Symbolic links are followed before anything is compared.
+    """
+    given = [*folders] or [one for one in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if one]
+    usual = [Path.cwd(), *([Path.home()] if address in LOCAL_HOSTS else [])]
+    return tuple(dict.fromkeys(Path(one).expanduser().resolve() for one in given or usual))
 
 
 def is_up(url: str) -> bool:

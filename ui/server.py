@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
 from ui.serve import HEALTH, LOCAL_HOSTS, ROOT
+from ui.uploads import route as uploads
 
 _LOG = logging.getLogger("sparsescope")
 
@@ -96,7 +97,7 @@ def middleware() -> list[Middleware]:
 
 def routes() -> list[Route]:
     """Routes beside the pages."""
-    return [Route(HEALTH, health, methods=["GET"])]
+    return [Route(HEALTH, health, methods=["GET"]), *uploads.routes()]
 
 
 def say_fault(error: Exception) -> bool:

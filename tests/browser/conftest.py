@@ -20,7 +20,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 INSTALL = "browser tests need chromium; install it with `make browser` (Debian and Ubuntu), or name it in $CHROMIUM."
 PATIENCE = 30_000
 """Milliseconds to wait for something to appear; a machine at work on other tests can be slow."""
-PAGES = ("run", "runs", "start", "job", "neurons", "neuron")
+PAGES = ("run", "runs", "start", "checkpoint", "job", "neurons", "neuron")
 PROBES = tuple(f"/{page}/_stcore/{what}" for page in PAGES for what in ("host-config", "health"))
 """On a deep link, Streamlit's own page first asks whether the server lives below that path; the answer 404 is right."""
 
@@ -53,7 +53,7 @@ def free_port():
 def start(folder, log, entry=Path(__file__).parent / "toy_server.py"):
     """Start the server, wait until it answers; returns the process, its address, and the seconds it took."""
     port = free_port()
-    argv, env = serve_command(folder, port, entry=entry)
+    argv, env = serve_command(folder, port, folders=[Path(folder).parent], entry=entry)
     began = time.monotonic()
     process = subprocess.Popen(argv, env=env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"

@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from store import Store
 from tests.toy import HOSTILE, TOY, make_run
-from ui.serve import ROOT, STORE_VARIABLE
+from ui.serve import FOLDERS_VARIABLE, ROOT, STORE_VARIABLE
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def store(tmp_path, monkeypatch):
     """An empty store, which the pages show."""
     folder = tmp_path / "store"
     monkeypatch.setenv(STORE_VARIABLE, str(folder))
+    monkeypatch.setenv(FOLDERS_VARIABLE, str(tmp_path))
     return Store(folder)
 
 

@@ -153,10 +153,12 @@ def test_a_setting_outside_its_bounds_is_its_sentence_and_nothing_typed_is_lost(
     assert desk.list() == []
 
 
-def test_a_model_that_is_not_there_is_a_sentence(desk, open_page):
-    at = open_page("pages/start.py", analysis="toy_slow", model="/nowhere/model")
+def test_a_model_that_is_not_there_or_may_not_be_opened_is_a_sentence(desk, open_page, tmp_path):
+    at = open_page("pages/start.py", analysis="toy_slow", model=str(tmp_path / "nowhere"))
     at.button[-2].click().run()
-    assert "/nowhere/model" in errors(at)[0]
+    assert "nowhere" in errors(at)[0]
+    at = open_page("pages/start.py", analysis="toy_slow", model="/nowhere/model")
+    assert "must lie inside of the folders" in errors(at)[0] and "/nowhere/model" in errors(at)[0] and not at.button
     assert desk.list() == []
 
 
@@ -265,3 +267,14 @@ def test_two_models_of_one_name_with_other_weights_are_two_cards(store, open_pag
     make_run(store)
     store.known.add("/b", name="toy-model", label="b", source="/b", task=None, dtype="f", fingerprints={"weights": "other"}, facts={})
     assert [entry.ref for entry in library(store.runs(), store.models())] == ["/b", "made in the test"]
+
+
+def test_data_outside_of_the_allowed_folders_are_not_read(desk, open_page, weights, tmp_path):
+    from analysis.spec import UserError
+    from ui.checkpoint.folders import check_data
+
+    (tmp_path / "own.txt").write_text("mine")
+    assert check_data("python-docs") == "python-docs" and check_data(str(tmp_path / "own.txt")) == str(tmp_path / "own.txt")
+    for outside in ("/etc/passwd", "/etc/passwd?split=train", str(tmp_path / ".." / ".." / "x.txt"), "~/x.txt"):
+        with pytest.raises(UserError, match="must lie inside of the folders"):
+            check_data(outside)
