@@ -46,6 +46,7 @@ browser:
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks.serve
 
 clean:
 	rm -rf .venv results

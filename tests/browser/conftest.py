@@ -40,7 +40,6 @@ class Dashboard:
 
     url: str
     store: Store
-    seconds_to_answer: float
     runs: dict
 
 
@@ -51,7 +50,7 @@ def free_port():
 
 
 def start(folder, log, entry=Path(__file__).parent / "toy_server.py"):
-    """Start the server, wait until it answers; returns the process, its address, and the seconds it took."""
+    """Start the server, wait until it answers; returns the process and its address."""
     port = free_port()
     argv, env = serve_command(folder, port, folders=[Path(folder).parent], entry=entry)
     began = time.monotonic()
@@ -63,7 +62,7 @@ def start(folder, log, entry=Path(__file__).parent / "toy_server.py"):
             log.seek(0)
             raise RuntimeError(f"the server did not start:\n{log.read()}")
         time.sleep(0.02)
-    return process, url, time.monotonic() - began
+    return process, url
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +77,8 @@ def dashboard(tmp_path_factory):
         "broken": make_run(store, analysis=BROKEN),
     }
     with open(folder / "server.log", "w+") as log:
-        process, url, seconds = start(store.folder, log)
-        yield Dashboard(url, store, seconds, runs)
+        process, url = start(store.folder, log)
+        yield Dashboard(url, store, runs)
         process.terminate()
         process.wait(10)
 
@@ -89,8 +88,8 @@ def empty_dashboard(tmp_path_factory):
     """The dashboard on an empty store."""
     folder = tmp_path_factory.mktemp("empty")
     with open(folder / "server.log", "w+") as log:
-        process, url, seconds = start(folder / "store", log)
-        yield Dashboard(url, Store(folder / "store"), seconds, {})
+        process, url = start(folder / "store", log)
+        yield Dashboard(url, Store(folder / "store"), {})
         process.terminate()
         process.wait(10)
 

@@ -133,18 +133,9 @@ def test_axe_finds_nothing_serious(dashboard, new_page, axe, view, dark):
     assert not axe(page)
 
 
-def test_the_dashboard_is_interactive_within_three_seconds_of_serve(dashboard, page):
-    import time
-
-    began = time.monotonic()
-    page.goto(dashboard.url)
-    page.get_by_role("link", name=re.compile("Toy coins")).first.wait_for()
-    assert dashboard.seconds_to_answer + time.monotonic() - began < 3 * 2  # the machine of a test is shared: twice the promise
-
-
 def test_a_deep_link_is_the_first_thing_a_fresh_server_is_asked(tmp_path, dashboard, page):
     with open(tmp_path / "log", "w+") as log:
-        process, url, _ = start(dashboard.store.folder, log)
+        process, url = start(dashboard.store.folder, log)
         try:
             page.goto(f"{url}/run?run={dashboard.runs['toy'].id}")
             page.get_by_role("heading", name="Toy coins", exact=True).wait_for()

@@ -38,7 +38,7 @@ class Bench:
         self.serve()
 
     def serve(self):
-        self.process, self.url, _ = start(self.store.folder, self._log, ENTRY)
+        self.process, self.url = start(self.store.folder, self._log, ENTRY)
 
     def stop(self):
         self.process.terminate()

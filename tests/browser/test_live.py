@@ -36,7 +36,7 @@ def served():
         info = run(NEURON_ACTIVITY, {"model": subject}, config, store)
         live = LiveModel(store.folder, "minilm", fingerprints=info.provenance["fingerprints"]["model"])
         with open(folder / "server.log", "w+") as log:
-            process, url, _ = start(store.folder, log)
+            process, url = start(store.folder, log)
             yield url, info, live
             process.terminate()
             process.wait(10)

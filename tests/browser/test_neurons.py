@@ -18,8 +18,8 @@ def neurons(tmp_path_factory):
     store = Store(folder / "store")
     runs = {"neurons": make_neurons(store, n_examples=6)}
     with open(folder / "server.log", "w+") as log:
-        process, url, seconds = start(store.folder, log)
-        yield Dashboard(url, store, seconds, runs)
+        process, url = start(store.folder, log)
+        yield Dashboard(url, store, runs)
         process.terminate()
         process.wait(10)
 
