@@ -1,0 +1,293 @@
+"""Pruning weights, one shot, without any training: a method's scores, a structure, a group that competes, and shares per matrix.
+
+1. On entry: the scope, a saved copy, each matrix' scores and what `selecting` prepares from them, once for all levels.
+2. At a level: each matrix is the dense one where kept and 0 elsewhere; or what the method makes of it, where it updates weights.
+3. What was achieved is counted in the live model.
+
+Our curves are one-shot, on the dense model's inputs; values published after fine-tuning are not comparable.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from analysis.interventions.cuts import Cuts
+from analysis.interventions.holding import SavedWeights, saved
+from analysis.interventions.ordering import count_zeros, multiply
+from analysis.interventions.scope import Group, Member, Scope, weight_scope
+from analysis.interventions.selecting import ScopeGroup, Selection, Variant, select
+from analysis.interventions.spec import (
+    Applied,
+    Calibration,
+    Cost,
+    Held,
+    Intervention,
+    InterventionKind,
+    MatrixCount,
+    Need,
+    Target,
+    check_level,
+)
+from analysis.interventions.structures import UNSTRUCTURED, Structure, removed_of
+from analysis.interventions.weights.magnitude import Magnitude
+from analysis.interventions.weights.method import Matrix, Method, Ratio, SharesAt
+from analysis.spec import Source, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WeightPruning(Intervention):
+    """Remove the weights of a scope that a method scores lowest."""
+
+    target: ClassVar[Target] = "weights"
+
+    method: Method = field(default_factory=Magnitude)
+    structure: Structure = UNSTRUCTURED
+    scope: ScopeGroup = "global"
+    """Among which weights the lowest are found; N of M competes inside its groups, whatever is given."""
+    ratio: Ratio | None = None
+    """Shares per matrix (scope per_matrix or per_row); None: the level itself everywhere."""
+    seed: int = 0
+    variant: Variant = "text"
+    include: tuple[Group, ...] = ()
+    only: str = ""
+    """Pattern of the names that are in scope."""
+    reread: bool = False
+    """Read the dense weights from the model's files again instead of keeping a copy."""
+
+    def __post_init__(self) -> None:
+        if self.scope == "global" and self.ratio is not None:
+            raise UserError(
+                f"ratio {self.ratio.slug} must go with scope per_matrix or per_row, got global; a global order has shares of its own."
+            )
+        if self.scope == "global" and self.structure.m is None and not self.method.comparable:
+            raise UserError(f"method {self.method.slug} must go with scope per_matrix or per_row, got global; its scores do not compare.")
+
+    @property
+    def group(self) -> str:
+        """What competes, as stored with a curve: ``global``, ``per_matrix``, ``per_row`` or ``group`` (of M)."""
+        return "group" if self.structure.m is not None else self.scope
+
+    @property
+    def slug(self) -> str:
+        """See `Intervention`."""
+        parts = [self.method.name, self.structure.slug, self.group, *([self.ratio.slug] if self.ratio else [])]
+        parts += [self.variant] * (self.variant != "text") + [f"+{group}" for group in self.include] + [self.only] * bool(self.only)
+        return "/".join(parts)
+
+    @property
+    def title(self) -> str:
+        """See `Intervention`."""
+        words = {"global": "over the whole scope", "per_matrix": "in each matrix", "per_row": "in each row", "group": "in each group"}
+        ratio = f", {self.ratio.title} shares" if self.ratio else ""
+        return f"{self.method.title}, {self.structure.slug}, {words[self.group]}{ratio}"
+
+    @property
+    def kind(self) -> InterventionKind:
+        """A fixed N of M is a point."""
+        return "curve" if self.structure.pattern is None else "point"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Of the method and of the ratio."""
+        return self.method.needs | (self.ratio.needs if self.ratio else frozenset())
+
+    @property
+    def nested(self) -> bool:
+        """As method and ratio are."""
+        return self.method.nested and (self.ratio is None or self.ratio.nested)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Of the method and of the ratio."""
+        return (*self.method.sources, *(self.ratio.sources if self.ratio else ()))
+
+    @contextmanager
+    def on(self, subject: Any, calibration: Calibration | None = None) -> Iterator[HeldPruning]:
+        """See `Intervention`."""
+        if self.needs and calibration is None:
+            raise UserError(f"{self.title} must be given a calibration with {', '.join(sorted(self.needs))}, got none; measure one first.")
+        scope = weight_scope(subject.model, include=self.include, only=self.only)
+        readers = {info.name: info.read for info in subject.tensors()} if self.reread else None
+        with saved(subject.model, scope.members, readers) as weights:
+            yield HeldPruning(self, scope, weights, calibration)
+
+
+class HeldPruning(Held):
+    """A model whose weights are being pruned."""
+
+    def __init__(self, pruning: WeightPruning, scope: Scope, weights: SavedWeights, calibration: Calibration | None) -> None:
+        self.pruning, self.scope, self._weights = pruning, scope, weights
+        self._matrices: list[Matrix] = []
+        self._number: dict[tuple[str, int], int] = {}
+        self._left_dense: list[str] = []
+        for member in scope.members:
+            for index in range(member.matrix_shape[0]):
+                self._add(member, index, calibration)
+        if not self._matrices:
+            raise UserError(f"{pruning.title} must have data for at least one matrix, got none; calibrate on more text.")
+        self._scores = _Scores(pruning.method, self._matrices)
+        shapes = [(matrix.d_out, matrix.d_in) for matrix in self._matrices]
+        self._selection: Selection | None = None
+        if not pruning.method.updates:
+            self._selection = select(self._scores, shapes, pruning.structure, pruning.scope, pruning.variant)
+        self._shares: SharesAt | None = pruning.ratio.prepare(self._matrices, pruning.method) if pruning.ratio else None
+        pattern = pruning.structure.pattern
+        self.levels = None if pattern is None else (0.0, 1.0 - pattern[0] / pattern[1])
+        self.facts = self._facts()
+
+    def at(self, level: float) -> Applied:
+        """See `Held`."""
+        levels = self._levels(check_level(level))
+        counts = []
+        for member in self.scope.members:
+            live = self._weights.live(member)
+            self._write(member, live, levels)
+            counts.append(MatrixCount(member.name, member.n, count_zeros(live), self._weights.n_zero[member.name]))
+        value, unit = self._native(level, levels)
+        achieved = sum(count.n_zero for count in counts) / self.scope.n
+        return Applied(level, achieved, self.scope.denominator, value, unit, tuple(counts), self._notes)
+
+    def cost(self, level: float) -> Cost:
+        """See `Held`. Where a matrix had zeros before, and they are not what goes first, it has at least as many as said."""
+        levels = self._levels(check_level(level))
+        removed = dict.fromkeys((member.name for member in self.scope.members), 0)
+        for (name, _), i in self._number.items():
+            removed[name] += self._removed(levels)[i]
+        zeros = self._weights.n_zero
+        counts = [MatrixCount(m.name, m.n, max(removed[m.name], zeros[m.name]), zeros[m.name]) for m in self.scope.members]
+        return Cost(level, tuple(counts), self.pruning.structure.slug)
+
+    def weights(self, name: str, level: float) -> Tensor:
+        """A new tensor: the parameter of that name as it is at a level; the live model is not touched."""
+        member = self.scope.only([name]).members[0]
+        made = self._weights.dense(member).clone()
+        self._write(member, made, self._levels(check_level(level)))
+        return made
+
+    def _write(self, member: Member, target: Tensor, levels: Sequence[float]) -> None:
+        """Write a member as it is at these levels into a tensor of its shape, dtype and device."""
+        dense, there = self._weights.dense(member), member.matrix(target)
+        if not any(levels[i] > 0 for i in self._of(member)):
+            target.copy_(dense)
+            return
+        values = member.matrix(dense)
+        for index in range(len(values)):
+            i = self._number.get((member.name, index))
+            if i is None or levels[i] <= 0:
+                there[index].copy_(values[index])
+            else:
+                self._prune(i, levels, values[index], there[index])
+        if there.data_ptr() != target.data_ptr():  # a copy, since no view is [n, d_out, d_in]
+            target.copy_(member.back(there))
+
+    def _prune(self, i: int, levels: Sequence[float], dense: Tensor, out: Tensor) -> None:
+        """One matrix. A product with the mask; of magnitudes, hard shrinkage, which needs no mask."""
+        import torch
+
+        if isinstance(self._selection, Cuts) and type(self.pruning.method) is Magnitude:
+            cut = self._selection.cut(i, levels)
+            if cut.all_equal and cut.removed:
+                torch.ops.aten.hardshrink.out(dense, cut.at, out=out)
+                return
+        if self._selection is not None:
+            multiply(dense, self._selection.keep(i, levels), out)
+            return
+        matrix, method = self._matrices[i], self.pruning.method
+        out.copy_(method.prune(matrix.dense(), matrix.inputs, levels[i], self.pruning.structure, matrix.seed))
+
+    def _of(self, member: Member) -> list[int]:
+        """Numbers of a member's matrices."""
+        numbers = (self._number.get((member.name, index)) for index in range(member.matrix_shape[0]))
+        return [i for i in numbers if i is not None]
+
+    def _levels(self, level: float) -> Sequence[float]:
+        """The level of each matrix. Raises `UserError` for a level a point does not have."""
+        if self.levels is not None and not any(abs(level - known) < 1e-9 for known in self.levels):
+            raise UserError(f"a level of {self.pruning.title} must be 0 or {self.levels[1]:g}, got {level:g}; it is a point, not a curve.")
+        if self._shares is None or level == 0:
+            return [level] * len(self._matrices)
+        return [float(share) for share in self._shares(level)]
+
+    def _removed(self, levels: Sequence[float]) -> list[int]:
+        if self._selection is not None:
+            return self._selection.removed(levels)
+        return [removed_of(matrix.n, level) for matrix, level in zip(self._matrices, levels)]
+
+    def _native(self, level: float, levels: Sequence[float]) -> tuple[float | None, str | None]:
+        pattern = self.pruning.structure.pattern_at(level)
+        if pattern is not None:
+            return float(pattern[0] if level > 0 else pattern[1]), f"kept of {pattern[1]}"
+        threshold = self._selection.threshold(levels) if isinstance(self._selection, Cuts) else None
+        return threshold, None if threshold is None else f"largest {self.pruning.method.unit} removed"
+
+    def _add(self, member: Member, index: int, calibration: Calibration | None) -> None:
+        name = f"{member.name}[{index}]" if member.matrix_shape[0] > 1 else member.name
+        inputs = None if calibration is None else calibration.of(member.name, index)
+        if inputs is None and self.pruning.needs:
+            self._left_dense.append(name)
+            return
+
+        def dense() -> Tensor:
+            return member.matrix(self._weights.dense(member))[index].float()
+
+        self._number[member.name, index] = len(self._matrices)
+        seed = zlib.crc32(f"{self.pruning.seed} {name}".encode())
+        self._matrices.append(Matrix(name, member.stored_shape, member.layer, dense, inputs, seed, member.role))
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        if self._left_dense:
+            notes.append(f"{len(self._left_dense)} matrices saw no data and stay dense, {self._left_dense[0]} for one.")
+        m = self.pruning.structure.m
+        left_over = 0 if m is None else sum(matrix.d_out * (matrix.d_in % m) for matrix in self._matrices)
+        if left_over:
+            notes.append(f"{left_over:,} weights lie in columns that fill no group of {m} and stay dense.")
+        return tuple(notes)
+
+    def _facts(self) -> dict[str, Any]:
+        pruning = self.pruning
+        return {
+            "method": pruning.method.name,
+            "evidence": pruning.method.evidence,
+            "structure": pruning.structure.slug,
+            "group": pruning.group,
+            "ratio": pruning.ratio.slug if pruning.ratio else "uniform" if pruning.group != "global" else "global",
+            "variant": pruning.variant,
+            "seed": pruning.seed,
+            "scope": self.scope.rule,
+            "denominator": self.scope.denominator,
+            "n_weights": self.scope.n,
+            "n_already_zero": sum(self._weights.n_zero.values()),
+            "skipped": [{"tensor": s.name, "n": s.n, "reason": s.reason} for s in self.scope.skipped],
+            "left_dense": list(self._left_dense),
+        }
+
+
+class _Scores:
+    """Scores of matrices by number; kept, unless they cost no more than reading the weights."""
+
+    def __init__(self, method: Method, matrices: Sequence[Matrix]) -> None:
+        self._method, self._matrices = method, matrices
+        self._kept: dict[int, Tensor] = {}
+        self._checked: set[int] = set()
+
+    def __call__(self, i: int) -> Tensor:
+        if i in self._kept:
+            return self._kept[i]
+        matrix = self._matrices[i]
+        scores = self._method.score(matrix.dense(), matrix.inputs, matrix.seed)
+        if i not in self._checked:
+            if bool(scores.min().isnan()):
+                raise UserError(f"scores of {matrix.name} must be numbers, got NaN; look for NaN among its weights or in the calibration.")
+            self._checked.add(i)
+        if not self._method.cheap:
+            self._kept[i] = scores
+        return scores
