@@ -41,7 +41,7 @@ def seconds(page: Page, store: Path, entry: Path, heading: str) -> float:
 
 def main() -> None:
     """Rounds of both, in turn; medians and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="How long from serve to a home page that can be used")
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

@@ -17,10 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from analysis.models.axes import Axes, as_matrix, axes_by_name, axes_of, matrix_shape
 from analysis.models.files import safetensors_header
 
 if TYPE_CHECKING:
     import torch
+
+__all__ = ["Kind", "TensorInfo", "as_matrix", "tensors_of_files", "tensors_of_module"]
 
 Kind = Literal["embedding", "unembedding", "attention", "ffn", "conv", "linear", "norm", "bias", "other"]
 
@@ -48,6 +51,14 @@ class TensorInfo:
     tied: tuple[str, ...] = ()
     """Further names of the same tensor."""
     reader: Callable[[], torch.Tensor] = field(default=lambda: NotImplemented, repr=False, compare=False)
+    slicer: Callable[[int, int], torch.Tensor] | None = field(default=None, repr=False, compare=False)
+    """Reads entries start to end of the first axis, and nothing else."""
+    input_axis: int | None = None
+    """Axis the input runs along: 1 for `nn.Linear` [out, in], 0 for GPT-2's `Conv1D` [in, out]; None where it is not known (`axes`)."""
+    stacked: bool = False
+    """Whether the first axis counts matrices of their own (experts)."""
+    owner: str = ""
+    """Class of the module it belongs to, e.g. ``BatchNorm2d``; empty where no module is known."""
 
     @property
     def numel(self) -> int:
@@ -61,13 +72,36 @@ class TensorInfo:
         """The values, detached; from a file they are a copy, from a module the parameter's own memory (do not write to it)."""
         return self.reader()
 
+    def read_slices(self, rows: int) -> Iterator[torch.Tensor]:
+        """The values in order, ``rows`` entries of the first axis at a time: what a tensor larger than memory is read by."""
+        if not self.shape:
+            yield self.read()
+            return
+        if self.slicer is None:
+            yield from self.read().split(rows)
+            return
+        for start in range(0, self.shape[0], rows):
+            yield self.slicer(start, min(start + rows, self.shape[0]))
+
+    @property
+    def matrix_shape(self) -> tuple[int, int, int] | None:
+        """(n_matrices, d_out, d_in) as `as_matrix` gives them; None for vectors."""
+        return matrix_shape(self.shape, Axes(self.input_axis, self.stacked))
+
+    def matrices(self) -> torch.Tensor:
+        """The values as [n_matrices, d_out, d_in] (see `as_matrix`)."""
+        return as_matrix(self.read(), self)
+
 
 def tensors_of_module(model: torch.nn.Module) -> Iterator[TensorInfo]:
     """Every parameter of a module, tied ones once."""
     for names, parameter in _parameters(model):
         kind, layer = _kind(model, names, parameter.dim()), _layer(names[0], model)
         dtype = str(parameter.dtype).removeprefix("torch.")
-        yield TensorInfo(names[0], tuple(parameter.shape), dtype, kind, layer, tuple(names[1:]), parameter.detach)
+        axes = axes_of(model, names, parameter.shape)
+        yield TensorInfo(
+            names[0], tuple(parameter.shape), dtype, kind, layer, tuple(names[1:]), parameter.detach, None, *axes, _owner(model, names[0])
+        )
 
 
 def tensors_of_files(files: Iterable[Path], skeleton: torch.nn.Module | None) -> Iterator[TensorInfo]:
@@ -82,8 +116,9 @@ def tensors_of_files(files: Iterable[Path], skeleton: torch.nn.Module | None) ->
             present = [keys[name] for name in names if name in keys]
             if present:
                 kind, layer = _kind(skeleton, names, parameter.dim()), _layer(names[0], skeleton)
-                shape, dtype, reader = stored[present[0]]
-                yield TensorInfo(names[0], shape, dtype, kind, layer, tuple(names[1:]), reader)
+                shape, dtype, reader, slicer = stored[present[0]]
+                axes = axes_of(skeleton, names, shape)
+                yield TensorInfo(names[0], shape, dtype, kind, layer, tuple(names[1:]), reader, slicer, *axes, _owner(skeleton, names[0]))
         buffers = {name for name, _ in skeleton.named_buffers()}
         ignored = getattr(skeleton, "_keys_to_ignore_on_load_unexpected", None) or ()
         stored = {
@@ -93,11 +128,16 @@ def tensors_of_files(files: Iterable[Path], skeleton: torch.nn.Module | None) ->
             and _in_model(key, buffers, skeleton) is None
             and not any(re.search(pattern, key) for pattern in ignored)
         }
-    for key, (shape, dtype, reader) in sorted(stored.items(), key=lambda item: _natural(item[0])):
-        yield TensorInfo(key, shape, dtype, _kind_by_name(key, len(shape)), _layer(key), shared.get(key, ()), reader)
+    for key, (shape, dtype, reader, slicer) in sorted(stored.items(), key=lambda item: _natural(item[0])):
+        kind, axes = _kind_by_name(key, len(shape)), axes_by_name(key, shape)
+        yield TensorInfo(key, shape, dtype, kind, _layer(key), shared.get(key, ()), reader, slicer, *axes)
 
 
-def _stored(files: Iterable[Path]) -> dict[str, tuple[tuple[int, ...], str, Callable[[], torch.Tensor]]]:
+_Stored = tuple[tuple[int, ...], str, Callable[[], "torch.Tensor"], Callable[[int, int], "torch.Tensor"]]
+"""Shape, type, and the two ways to read an entry of a file."""
+
+
+def _stored(files: Iterable[Path]) -> dict[str, _Stored]:
     from safetensors import safe_open
 
     stored = {}
@@ -107,7 +147,7 @@ def _stored(files: Iterable[Path]) -> dict[str, tuple[tuple[int, ...], str, Call
                 entry = file.get_slice(key)
                 dtype = _DTYPES.get(str(entry.get_dtype()))
                 if dtype is not None:
-                    stored[key] = (tuple(entry.get_shape()), dtype, partial(_read, path, key))
+                    stored[key] = (tuple(entry.get_shape()), dtype, partial(_read, path, key), partial(_read_slice, path, key))
     return stored
 
 
@@ -116,6 +156,13 @@ def _read(path: Path, key: str) -> torch.Tensor:
 
     with safe_open(path, "pt") as file:
         return file.get_tensor(key)
+
+
+def _read_slice(path: Path, key: str, start: int, end: int) -> torch.Tensor:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.get_slice(key)[start:end]
 
 
 def _parameters(model: torch.nn.Module) -> list[tuple[list[str], torch.nn.Parameter]]:
@@ -134,6 +181,10 @@ def _in_model(key: str, known: set[str], model: torch.nn.Module) -> str | None:
     modern = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", key))
     candidates = (key, modern, f"{prefix}.{modern}", modern.removeprefix(f"{prefix}.") if prefix else modern)
     return next((name for name in candidates if name in known), None)
+
+
+def _owner(model: torch.nn.Module, name: str) -> str:
+    return type(model.get_submodule(name.rpartition(".")[0])).__name__
 
 
 def _kind(model: torch.nn.Module, names: list[str], n_dims: int) -> Kind:

@@ -1,8 +1,9 @@
-"""The tables of `weight_sparsity`: every column with its type, unit, meaning and range."""
+"""The tables of `weight_sparsity`: every column with its type, unit, meaning and range (those about structure: `structure_tables`)."""
 
 from __future__ import annotations
 
 from analysis.spec import Column, Table
+from analysis.weights.structure_tables import STRUCTURE_TABLES
 
 SHARE = (0.0, 1.0)
 _COUNT = (0, 1e18)
@@ -18,13 +19,24 @@ TENSORS = Table(
         Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
         Column("tied", "list[str]", "Further names of the same tensor"),
         Column("shape", "list[int]", "Sizes of its axes, as stored", range=_COUNT),
-        Column("dtype", "str", "Type it is stored in"),
+        Column("dtype", "str", "Type it is stored in; its values are as read, which for a quantised file means dequantised"),
+        Column("owner", "str", "Class of the module it belongs to; empty where no module is known"),
+        Column(
+            "input_axis",
+            "int",
+            "Stored axis the input runs along; NULL where it is not known (then rows are the first axis as stored) and for vectors",
+            range=(0, 10),
+            optional=True,
+        ),
+        Column("n_matrices", "int", "Matrices it holds: 1, or the number of experts of a stack; 0 for vectors", range=_COUNT),
+        Column("n_rows", "int", "Rows (outputs) of all its matrices; 0 for vectors", unit="rows", range=_COUNT),
+        Column("n_columns", "int", "Columns (inputs) of a matrix; 0 for vectors", unit="columns", range=_COUNT),
         Column("n_weights", "int", "Number of weights", unit="weights", range=_COUNT),
         Column("n_zero", "int", "Exact zeros", unit="weights", range=_COUNT),
         Column(
             "n_near_zero",
             "int",
-            "Weights with |w| at most `near` times the root mean square, exact zeros among them",
+            "Weights with |w| at most `near` times the root mean square, exact zeros among them; the bar of float32 tensors is rounded down to one of 2,048 steps per octave",
             unit="weights",
             range=_COUNT,
         ),
@@ -35,6 +47,28 @@ TENSORS = Table(
         Column("l2", "float", "Root of the sum of squares", range=(0, 1e300)),
         Column("rms", "float", "Root mean square", range=(0, 1e300)),
         Column("max_abs", "float", "Largest |w|", range=(0, 1e300)),
+        Column("lowest", "float", "Smallest weight", range=(-1e300, 1e300)),
+        Column("highest", "float", "Largest weight", range=(-1e300, 1e300)),
+        Column("mean", "float", "Mean", range=(-1e300, 1e300)),
+        Column("std", "float", "Standard deviation over all weights", range=(0, 1e300)),
+        Column("constant", "bool", "Whether all finite weights are one number"),
+        Column("n_zero_rows", "int", "Rows that are all zero; 0 for vectors", unit="rows", range=_COUNT),
+        Column("n_zero_columns", "int", "Columns that are all zero; 0 for vectors", unit="columns", range=_COUNT),
+        Column(
+            "structure",
+            "str",
+            "What its zeros make it: dense (at most 1 % zeros), rows, columns, rows and columns, N of M kept, blocks of a side, unstructured, all zero, constant; not finite; or vector",
+            evidence="O",
+        ),
+        Column(
+            "structure_share",
+            "float",
+            "Zeros that lie in that structure / zeros; NULL where there is none",
+            unit="share of the zeros",
+            range=SHARE,
+            optional=True,
+            evidence="O",
+        ),
         Column(
             "pq_index",
             "float",
@@ -48,6 +82,27 @@ TENSORS = Table(
             "float",
             "Hoyer sparsity; compare at equal size only; NULL for all-zero tensors and single weights",
             range=SHARE,
+            optional=True,
+            evidence="K",
+        ),
+        Column(
+            "gini",
+            "float",
+            "Gini index of |w|: 0 all equal, near 1 few carry all; NULL for all-zero tensors",
+            range=SHARE,
+            optional=True,
+            evidence="K",
+        ),
+        Column(
+            "gini_exact",
+            "bool",
+            "Whether the Gini index is of the exact magnitudes; else each counts as the middle of its step of 2,048 per octave",
+        ),
+        Column(
+            "kurtosis",
+            "float",
+            "Excess kurtosis: 0 normal, 3 Laplace; NULL where there is no spread",
+            range=(-2, 1e18),
             optional=True,
             evidence="K",
         ),
@@ -103,4 +158,4 @@ LAYER_WEIGHTS = Table(
     summary=True,
 )
 
-TABLES = (TENSORS, HISTOGRAMS, TOTALS, LAYER_WEIGHTS)
+TABLES = (TENSORS, HISTOGRAMS, *STRUCTURE_TABLES, TOTALS, LAYER_WEIGHTS)

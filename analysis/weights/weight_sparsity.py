@@ -1,26 +1,30 @@
-"""Which weight tensors are sparse, and how concentrated are their magnitudes?
+"""Which weight tensors are sparse, in which structure, and how concentrated are their magnitudes?
 
-1. One tensor at a time, read from the checkpoint where its files can be read; tied tensors once.
-2. First pass over slices: size, exact zeros, norms, PQ Index, histogram of |w|; non-finite values counted apart.
-3. Second pass: near zeros, relative to the tensor's own root mean square, so that layers compare.
-4. Totals over stated scopes, since a sparsity without its denominator says nothing; and per block and kind of matrix.
+1. One tensor at a time, one slice of a huge one, read from the checkpoint where its files can be read; tied tensors once.
+2. One pass over each (`stats.matrix_pass`): zeros, sums, groups of 2, 4 and 8 along both axes, tiles, counts of magnitudes.
+3. Near zeros are relative to the tensor's own root mean square, so that layers compare.
+4. What a matrix is pruned to is said in a word, and what the model is said to be is confirmed or refuted.
+5. Totals over stated scopes, since a sparsity without its denominator says nothing; and per block and kind of matrix.
 
-Sources: METHODS A0 (base statistics), A12 (PQ Index).
+Sources: METHODS A0, A5, A12, A13, A19, B13.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.spec import Analysis, Figure, Source, setting
+from analysis.spec import Analysis, Source, setting
 from analysis.weights.glance import STRIPES, headlines
+from analysis.weights.sparsity_figures import FIGURES
 from analysis.weights.tables import LAYER_WEIGHTS, TABLES, TOTALS
-from figures.spec import Axis, FigureSpec
 
-SLICE = 1 << 22
-"""Weights per slice: 32 MB in float64, whatever the tensor's size."""
+UNIT = 1 << 25
+"""Weights per unit of work: small tensors share one, so that writing does not cost more than measuring."""
+MEMORY = 5 * 10**8
+"""Bytes beside Python and its libraries: slices, sums per line and a unit's rows, whatever the model's size. Measured: 0.02 GB."""
+CLAIMED = ("found", "none", "1 of 2 kept", "1 of 4 kept", "2 of 4 kept", "2 of 8 kept", "4 of 8 kept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,11 @@ class WeightSparsityConfig:
     near: float = setting(
         1e-3, help="A weight is near zero up to this share of its tensor's root mean square", unit="x rms", ge=0.0, le=1.0
     )
+    claim: str = setting(
+        "found", help="The N of M the model is said to have; found: told by its name, or by most of its own matrices", choices=CLAIMED
+    )
+    slimming: float = setting(0.5, help="Share of all batch-norm channels that network slimming would remove", unit="share", ge=0.0, le=1.0)
+    listed: int = setting(100, help="Zero rows and zero columns listed per matrix, each", ge=0, le=100_000)
 
 
 def needs(subject: Any) -> str | None:
@@ -40,63 +49,55 @@ def needs(subject: Any) -> str | None:
 
 
 def run(config: WeightSparsityConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of the four tables; a unit per tensor."""
-    tensors = {t.name: t for t in inputs["model"].tensors() if t.numel}
-    for name in work.units(list(tensors), what="tensors"):
-        measured, histogram = measure(tensors[name], config.near)
-        yield "tensors", {column: [value] for column, value in measured.items()}
-        yield "tensor_histograms", histogram
-        work.save_state({"counts": _counts(measured), "pq": _pq(measured)})
-    states = dict(work.states("tensors"))
-    sums = {name: state["counts"] for name, state in states.items()}
-    work.facts |= {"scope": "every parameter, tied ones once; buffers left out", "near": config.near}
-    yield "totals", _totals(tensors, sums)
-    yield "layer_weights", _layer_weights(tensors, sums, {name: state["pq"] for name, state in states.items()})
+    """Rows of all tables; a unit per group of tensors."""
+    import torch
+
+    from analysis.weights.claims import claim_rows, claims_of
+    from analysis.weights.norms import is_scale, norm_rows
+
+    subject = inputs["model"]
+    tensors = [t for t in subject.tensors() if t.numel]
+    units = {group[0].name: group for group in groups_of(tensors)}
+    for name in work.units(list(units), what="tensors"):
+        rows, state = measure(units[name], config, torch.get_num_threads(), work.report)
+        yield from rows.items()
+        work.save_state(state)
+    done = _States(units, dict(work.states("tensors")))
+    work.facts |= _facts(config, tensors, subject)
+    yield "totals", _totals(tensors, done)
+    yield "layer_weights", _layer_weights(tensors, done)
+    inside = {t.name: done.groups[t.name] for t in tensors if t.name in done.groups and t.layer is not None} or done.groups
+    claims = claims_of(config.claim, (subject.name, subject.label), inside)
+    for table, rows in (
+        ("claims", claim_rows(subject.label, claims, inside)),
+        ("norm_scales", norm_rows([t for t in tensors if is_scale(t)], config.slimming)),
+    ):
+        if rows:
+            yield table, rows
 
 
-def measure(tensor: Any, near: float) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """All numbers of one tensor, and its histogram rows. Memory: the tensor and a few slices."""
+def measure(tensors: Sequence[Any], config: WeightSparsityConfig, threads: int, report: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows of a group of tensors by table, and what the totals need of them."""
     import numpy as np
 
-    from analysis.stats.histogram import N_BINS, bin_index
-    from analysis.stats.sparsity import PowerSums, hoyer_of_norms, pq_index_of_sums
+    from analysis.weights import rows as made
+    from analysis.weights.claims import groups_array
+    from analysis.weights.reading import read_numbers
 
-    flat = tensor.read().reshape(-1)
-    sums, counts, nonfinite = PowerSums((0.5, 1.0, 2.0)), np.zeros(N_BINS, np.int64), 0
-    for part in flat.split(SLICE):
-        values = part.double().numpy()
-        finite = values[np.isfinite(values)]
-        nonfinite += values.size - finite.size
-        sums.update(finite)
-        counts += np.bincount(bin_index(finite), minlength=N_BINS)
-    square_sum = sums.sums.get(2.0, 0.0)
-    rms = (square_sum / sums.n) ** 0.5 if sums.n else 0.0
-    n_near = sum(int((part.double().abs() <= near * rms).sum()) for part in flat.split(SLICE)) if rms else sums.n_zero
-    pq = pq_index_of_sums(sums.n, sums.sums.get(0.5, 0.0), sums.sums.get(1.0, 0.0), 0.5, 1.0)
-    hoyer = hoyer_of_norms(np.asarray(sums.sums.get(1.0, 0.0)), np.asarray(square_sum), sums.n)
-    n = flat.numel()
-    row = {
-        "tensor": tensor.name,
-        "layer": tensor.layer,
-        "kind": tensor.kind,
-        "role": role_of(tensor),
-        "tied": list(tensor.tied),
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "n_weights": n,
-        "n_zero": sums.n_zero,
-        "n_near_zero": n_near,
-        "n_nonfinite": nonfinite,
-        "zero_share": sums.n_zero / n,
-        "near_zero_share": n_near / n,
-        "l1": sums.sums.get(1.0, 0.0),
-        "l2": square_sum**0.5,
-        "rms": rms,
-        "max_abs": sums.largest,
-        "pq_index": float(pq.value) if pq.defined else None,
-        "hoyer": float(hoyer.value) if hoyer.defined else None,
-    }
-    return row, _histogram_rows(tensor.name, counts)
+    rows, counts, pq, groups = made.RowsOf(), [], [], []
+    for place, tensor in enumerate(tensors):
+        found = read_numbers(tensor, threads)
+        row = made.tensor_row(tensor, found, config.near)
+        rows.add("tensors", row)
+        rows.add("tensor_histograms", made.histogram_rows(tensor.name, found))
+        if found.is_matrix:
+            for table, more in made.matrix_rows(tensor, found, config.listed):
+                rows.add(table, more)
+        groups.append(groups_array(found.along_input))
+        counts.append([row["n_weights"], row["n_zero"], row["n_near_zero"], int(found.is_matrix)])
+        pq.append([row["pq_index"] is not None, row["pq_index"] or 0.0])
+        report((place + 1) / len(tensors))
+    return rows.tables, {"counts": np.array(counts), "pq": np.array(pq, np.float64), "groups": np.array(groups)}
 
 
 def role_of(tensor: Any) -> str:
@@ -107,139 +108,110 @@ def role_of(tensor: Any) -> str:
     return after if found else before
 
 
-def _histogram_rows(name: str, counts: Any) -> dict[str, list[Any]]:
-    import numpy as np
-
-    from analysis.stats.histogram import CENTRE, magnitude_edges
-
-    edges = magnitude_edges()
-    sizes = counts[CENTRE:].copy()
-    sizes[1:] += counts[:CENTRE][::-1]
-    bins = np.flatnonzero(sizes)
-    ends = np.append(edges, np.inf)
-    return {
-        "tensor": [name] * len(bins),
-        "low": [0.0 if b == 0 else float(edges[b - 1]) for b in bins],
-        "high": [None if np.isinf(ends[b]) else float(ends[b]) for b in bins],
-        "n_weights": sizes[bins].tolist(),
-    }
+def groups_of(tensors: Sequence[Any]) -> list[list[Any]]:
+    """Consecutive tensors in groups of about `UNIT` weights."""
+    groups: list[list[Any]] = []
+    size = UNIT
+    for tensor in tensors:
+        if size + tensor.numel > UNIT:
+            groups.append([])
+            size = 0
+        groups[-1].append(tensor)
+        size += tensor.numel
+    return groups
 
 
-def _counts(measured: Mapping[str, Any]) -> Any:
-    import numpy as np
+class _States:
+    """What is kept of each tensor between its unit and the end: counts, PQ Index, groups."""
 
-    return np.array([measured["n_weights"], measured["n_zero"], measured["n_near_zero"]], np.int64)
+    def __init__(self, units: Mapping[str, Sequence[Any]], states: Mapping[str, Mapping[str, Any]]) -> None:
+        self.counts: dict[str, Any] = {}
+        """n_weights, n_zero, n_near_zero."""
+        self.pq: dict[str, float] = {}
+        """Only where it is defined."""
+        self.groups: dict[str, Any] = {}
+        """Only of matrices."""
+        for unit, tensors in units.items():
+            for place, tensor in enumerate(tensors):
+                *counts, is_matrix = states[unit]["counts"][place].tolist()
+                defined, pq = states[unit]["pq"][place]
+                self.counts[tensor.name] = counts
+                if defined:
+                    self.pq[tensor.name] = float(pq)
+                if is_matrix:
+                    self.groups[tensor.name] = states[unit]["groups"][place]
+
+    def sums(self, names: Sequence[str]) -> tuple[int, int, int]:
+        """Weights, zeros and near zeros of some tensors together."""
+        n, zero, near = (sum(self.counts[name][i] for name in names) for i in range(3))
+        return n, zero, near
 
 
-def _pq(measured: Mapping[str, Any]) -> Any:
-    """The PQ Index as an array of one number, or of none where it is not defined."""
-    import numpy as np
-
-    return np.array([] if measured["pq_index"] is None else [measured["pq_index"]], np.float64)
+def _facts(config: WeightSparsityConfig, tensors: Sequence[Any], subject: Any) -> dict[str, Any]:
+    """What must be known to read the numbers, and what the files say about how their values came about."""
+    facts: dict[str, Any] = {"scope": "every parameter, tied ones once; buffers left out", "near": config.near}
+    unknown = [t.name for t in tensors if t.matrix_shape is not None and t.input_axis is None and t.kind != "embedding"]
+    facts["input_axis_unknown"] = len(unknown)
+    values = [note for note in subject.facts.get("notes", ()) if "quantised" in note]
+    if any(t.dtype == "float64" for t in tensors):
+        values.append("float64 weights are measured as float32")
+    if any(t.dtype.startswith("float8") for t in tensors):
+        values.append("8-bit floating-point weights are measured as stored; scales kept in other tensors are not applied")
+    return facts | {"values": values}
 
 
 def _is_block_matrix(tensor: Any) -> bool:
     return tensor.layer is not None and len(tensor.shape) >= 2
 
 
-def _layer_weights(tensors: Mapping[str, Any], sums: Mapping[str, Any], pq: Mapping[str, Any]) -> dict[str, list[Any]]:
-    import numpy as np
-
+def _layer_weights(tensors: Sequence[Any], done: _States) -> dict[str, list[Any]]:
     groups: dict[tuple[int, str], list[str]] = {}
-    for name, tensor in tensors.items():
+    for tensor in tensors:
         if _is_block_matrix(tensor):
-            groups.setdefault((tensor.layer, tensor.kind), []).append(name)
+            groups.setdefault((tensor.layer, tensor.kind), []).append(tensor.name)
     rows: dict[str, list[Any]] = {c.name: [] for c in LAYER_WEIGHTS.columns}
     for (layer, kind), names in sorted(groups.items()):
-        n, zero, near = (int(sum(sums[name][i] for name in names)) for i in range(3))
-        defined = np.concatenate([pq[name] for name in names])
-        mean = float(defined.mean()) if defined.size else None
+        n, zero, near = done.sums(names)
+        defined = [done.pq[name] for name in names if name in done.pq]
+        mean = sum(defined) / len(defined) if defined else None
         for column, value in zip(rows, (layer, kind, len(names), n, zero / n, near / n, mean)):
             rows[column].append(value)
     return rows
 
 
-def _totals(tensors: Mapping[str, Any], sums: Mapping[str, Any]) -> dict[str, list[Any]]:
-    block = {name for name, t in tensors.items() if _is_block_matrix(t)}
-    scopes = {"all weights": set(tensors), "block matrices": block, "everything else": set(tensors) - block}
+def _totals(tensors: Sequence[Any], done: _States) -> dict[str, list[Any]]:
+    block = [t.name for t in tensors if _is_block_matrix(t)]
+    rest = [t.name for t in tensors if not _is_block_matrix(t)]
     rows: dict[str, list[Any]] = {c.name: [] for c in TOTALS.columns}
-    for scope, names in scopes.items():
-        n, zero, near = (int(sum(sums[name][i] for name in names)) for i in range(3))
+    for scope, names in (("all weights", block + rest), ("block matrices", block), ("everything else", rest)):
+        n, zero, near = done.sums(names)
         if n:
             for column, value in zip(rows, (scope, len(names), n, zero / n, near / n)):
                 rows[column].append(value)
     return rows
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Figures
-
-
-def _denominator(rows: Any, provenance: Mapping[str, Any]) -> str:
-    return f"{len(rows)} block matrices of {provenance['model_label']}, {int(rows['n_weights'].sum()):,} weights"
-
-
-def _block_matrices(rows: Any) -> Any:
-    inside = rows["layer"].notna() & (rows["shape"].map(len) >= 2)
-    return rows[inside].sort_values(["layer", "tensor"])
-
-
-def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
-    """PQ Index per block matrix: layer by role."""
-    shown = _block_matrices(rows).dropna(subset=["pq_index"])
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "pq_index", "n_weights"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("pq_index", "PQ Index"),
-        title="How concentrated the magnitudes of each weight matrix are",
-        sentence=f"PQ Index (p = 0.5, q = 1) of {_denominator(shown, provenance)}: "
-        "0 when all magnitudes are equal, towards 1 when few weights carry all; it does not change with the scale of a matrix.",
-        hover=("n_weights",),
-    )
-
-
-def draw_near_zeros(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
-    """Share of near-zero weights per block matrix: layer by role."""
-    shown, near = _block_matrices(rows), provenance["config"]["near"]
-    exact = shown["n_zero"].sum() / shown["n_weights"].sum()
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "near_zero_share", "zero_share", "n_weights"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("near_zero_share", "Near-zero weights", unit="share of the matrix"),
-        title="Weights that are zero or nearly so",
-        sentence=f"Share of weights with |w| at most {near:g} times the matrix' root mean square, exact zeros among them; "
-        f"{_denominator(shown, provenance)}, {exact:.3%} of them exactly zero.",
-        hover=("zero_share", "n_weights"),
-    )
-
-
-_FIGURE_COLUMNS = ("tensor", "layer", "role", "shape", "n_weights", "n_zero")
-
 WEIGHT_SPARSITY = Analysis(
     slug="weight_sparsity",
     title="Weight sparsity",
-    question="Which weight matrices are sparse, and how concentrated are their magnitudes?",
-    version=1,
+    question="Which weight matrices are sparse, in which structure, and how concentrated are their magnitudes?",
+    version=2,
     kind="static",
     sources=(
         Source("Base statistics of weights", "zeros, near zeros and norms per tensor", "C"),
         Source("Pruning Deep Neural Networks from a Sparsity Perspective", "Diao et al., ICLR 2023, arXiv 2302.05601", "C"),
+        Source("Accelerating Sparse Deep Neural Networks", "Mishra et al. 2021, arXiv 2104.08378: 2 of 4", "C"),
+        Source("Quick and Robust Feature Selection", "Atashgahi et al., Machine Learning 2022, arXiv 2012.00560: strength of lines", "C"),
+        Source("Learning Efficient Convolutional Networks through Network Slimming", "Liu et al., ICCV 2017, arXiv 1708.06519", "C"),
+        Source("Pruning-aware Sparse Regularization for Network Pruning", "Jiang et al. 2022, arXiv 2201.06776", "C"),
         Source("Comparing Measures of Sparsity", "Hurley and Rickard, IEEE Trans. Inf. Theory 2009, arXiv 0811.4706", "K"),
     ),
     config=WeightSparsityConfig,
     tables=TABLES,
     run=run,
-    figures=(
-        Figure("pq_index", "PQ Index per matrix", "tensors", draw_pq_index, (*_FIGURE_COLUMNS, "pq_index")),
-        Figure(
-            "near_zeros", "Near-zero weights per matrix", "tensors", draw_near_zeros, (*_FIGURE_COLUMNS, "zero_share", "near_zero_share")
-        ),
-    ),
+    figures=FIGURES,
     needs=needs,
+    memory=lambda config, facts: MEMORY,
     headlines=headlines,
     stripes=STRIPES,
 )

@@ -91,9 +91,10 @@ def test_the_histogram_holds_every_weight_in_its_bin(store):
 
 def test_slices_change_nothing(store, monkeypatch):
     torch.manual_seed(0)
-    module = Holder(w=torch.randn(37, 29))
+    module = Holder(w=torch.randn(337, 29), stack=torch.randn(3, 40, 9), v=torch.randn(50))
     _, whole = measured(store, module)
-    monkeypatch.setattr("analysis.weights.weight_sparsity.SLICE", 10)
+    monkeypatch.setattr("analysis.weights.reading.SLICE", 10)
+    monkeypatch.setattr("analysis.weights.reading.WIDENED", 10)
     _, sliced = measured(Store(store.folder.parent / "other"), module)
     for column in ("pq_index", "hoyer", "l1", "l2", "near_zero_share"):
         assert sliced.loc["w", column] == pytest.approx(whole.loc["w", column], rel=1e-12)
