@@ -167,6 +167,10 @@ def _folder(path: Path, *, name: str, label: str, source: str) -> Place:
         steps = folders.steps(path)
         if steps:
             return _series(path, steps, name=name, source=source)
+        if any(path.glob("*.safetensors")):  # weights alone, in one file or in shards
+            files = weight_files(path)
+            if {check_file(file) for file in files} == {"safetensors"}:
+                return Place(name, label, source, files, form="safetensors")
         what = f"{len(ggufs)} .gguf files and no config.json; name one of the files" if ggufs else "no config.json; name another folder"
         raise UserError(f"a model folder must hold config.json and .safetensors files, got {path} with {what}.")
     files = weight_files(path)

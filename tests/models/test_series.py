@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from analysis.jobs import Jobs, knowledge, memory, request
 from analysis.models import open_subject, places
+from analysis.models.files import look
 from analysis.runner import run, run_key
 from analysis.spec import IncompatibleSubject, UserError
 from analysis.weights.weight_sparsity import WEIGHT_SPARSITY, WeightSparsityConfig
@@ -56,6 +58,15 @@ def test_folders_with_weights_alone_and_torch_files_are_steps(tmp_path, own_cach
     for kind in ("bare", "torch"):
         values = [next(one.open().tensors()).read().tolist() for one in open_subject(str(tmp_path / kind)).series]
         assert values == [[1.0, 1.0], [2.0, 2.0]], kind
+
+
+def test_shards_that_an_index_names_are_one_checkpoint_without_a_config_too(series):
+    weight_map = {f"part{step}": f"model_{step}.safetensors" for step in (30, 200, 1000)}
+    (series / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    save_file({"b.bias": torch.ones(3)}, series / "model_200.safetensors")
+    assert not look(series).steps
+    subject = open_subject(str(series))
+    assert not subject.series and [one.name for one in subject.tensors()] == ["a.weight", "b.bias"]
 
 
 def test_a_series_has_no_tensors_no_model_and_reads_no_data(series):

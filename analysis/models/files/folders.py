@@ -106,8 +106,8 @@ def steps(folder: Path) -> tuple[Step, ...]:
 
     A series is two or more checkpoints, all files or all folders, each with a number of its own and otherwise named alike.
     """
-    if not folder.is_dir() or (folder / "config.json").is_file():
-        return ()
+    if not folder.is_dir() or any((folder / name).is_file() for name in ("config.json", *INDEXES)):
+        return ()  # one model, whatever its shards are called
     found: dict[int, Path] = {}
     stems = set()
     for one in sorted(folder.iterdir()):
