@@ -136,6 +136,6 @@ def test_a_series_of_series_is_refused(tmp_path, own_cache):
         folder = tmp_path / f"run_{step}"
         folder.mkdir()
         for n in (1, 2):
-            torch.save({"a": torch.ones(n)}, folder / f"ckpt_{n}.pt")
-    with pytest.raises(UserError, match="got .*run_1"):
+            save_file({"a": torch.ones(n)}, folder / f"ckpt_{n}.safetensors")
+    with pytest.raises(UserError, match="got .*run_1, which is a series itself"):
         open_subject(str(tmp_path))

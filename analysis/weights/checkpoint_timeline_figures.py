@@ -1,0 +1,107 @@
+"""Figures of `checkpoint_timeline`: from stored rows to specs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from figures.spec import Axis, FigureSpec, NothingToDraw, Series
+
+_LOG_FROM = 100
+"""Steps that span more than this factor are drawn on a log axis."""
+_SHARES = {"zero_share": "exactly zero", "near_zero_share": "near zero", "below_share": "below the threshold"}
+
+
+def _steps(rows: Any) -> Axis:
+    first, last = int(rows["step"].min()), int(rows["step"].max())
+    scale: Literal["linear", "log"] = "log" if 0 < first * _LOG_FROM < last else "linear"
+    return Axis("step", "Checkpoint", "training step", scale)
+
+
+def _matrices(rows: Any) -> Any:
+    return rows[rows["scope"] == "matrices"].sort_values("step")
+
+
+def _of(shown: Any, provenance: Mapping[str, Any]) -> str:
+    return f"{len(shown):,} checkpoints of {provenance['model_label']}, {int(shown['n_weights'].iloc[-1]):,} weights of matrices"
+
+
+def draw_sparsity(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Shares of zeros, near zeros and weights below the threshold, over steps."""
+    shown, facts = _matrices(rows), provenance["facts"]
+    data = shown.melt(["step", "n_weights"], list(_SHARES), "measure", "share")
+    data["measure"] = data["measure"].map(_SHARES)
+    return FigureSpec(
+        kind="line",
+        data=data.reset_index(drop=True),
+        x=_steps(shown),
+        y=Axis("share", "Weights", "share of the matrices", bounds=(0.0, 1.0)),
+        series=Series("measure", "Weights that are", tuple(_SHARES.values())),
+        title="Sparsity over training",
+        sentence=f"Share of weights that are small, {_of(shown, provenance)}. {facts['jump_words']}",
+        notes=(
+            f"Near zero: |w| at most {provenance['config']['near']:g} times the root mean square of its tensor.",
+            f"The threshold is {facts['threshold']:.4g}: {facts['level']:.0%} of the last checkpoint's weights lie below it.",
+        ),
+    )
+
+
+def draw_schedule(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Zeros beside the cubic schedule with the same ends."""
+    shown, facts = _matrices(rows), provenance["facts"]
+    if shown["cubic_share"].isna().all():
+        raise NothingToDraw(f"zeros follow no pruning schedule here: {facts['schedule_words']}")
+    names = {"zero_share": "this series", "cubic_share": "cubic schedule"}
+    data = shown.melt(["step"], list(names), "what", "share")
+    data["what"] = data["what"].map(names)
+    return FigureSpec(
+        kind="line",
+        data=data.reset_index(drop=True),
+        x=_steps(shown),
+        y=Axis("share", "Exact zeros", "share of the matrices", bounds=(0.0, 1.0)),
+        series=Series("what", "Zeros of", tuple(names.values())),
+        title="Zeros beside the cubic pruning schedule",
+        sentence=f"Share of exact zeros, {_of(shown, provenance)}. {facts['schedule_words']}",
+        notes=("The schedule's ends are read off the series, not fitted.",),
+    )
+
+
+def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Mean PQ Index over steps, of all weights and of those that are not zero."""
+    shown, facts = _matrices(rows), provenance["facts"]
+    names = {"pq_index": "all weights", "pq_index_kept": "weights that are not zero"}
+    data = shown.melt(["step"], list(names), "what", "index").dropna(subset=["index"])
+    if data.empty:
+        raise NothingToDraw("all weights of all checkpoints are zero, and a PQ Index is of something that is not.")
+    data["what"] = data["what"].map(names)
+    return FigureSpec(
+        kind="line",
+        data=data.reset_index(drop=True),
+        x=_steps(shown),
+        y=Axis("index", "PQ Index"),
+        series=Series("what", "PQ Index of", tuple(names.values())),
+        title="How concentrated the magnitudes are, over training",
+        sentence=f"Mean PQ Index (p = 0.5, q = 1) of the matrices, {_of(shown, provenance)}. {facts['phase_words']}",
+        notes=("That pruning lets it fall, rise and fall again is a hypothesis of Diao et al. (ICLR 2023), not a finding here.",),
+    )
+
+
+def draw_change(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Relative change since the checkpoint before, step by layer."""
+    inside = rows[rows["layer"].notna() & rows["change_norm"].notna()]
+    squares = inside.assign(change=inside["change_norm"] ** 2, before=inside["before_norm"] ** 2, count=1)
+    sums = squares.groupby(["layer", "step"], as_index=False)[["change", "before", "count"]].sum().query("before > 0")
+    if sums.empty:
+        raise NothingToDraw("no tensor inside of blocks has one like it in the checkpoint before, so that no change by layer is known.")
+    sums["relative_change"] = (sums["change"] / sums["before"]) ** 0.5
+    return FigureSpec(
+        kind="heatmap",
+        data=sums[["step", "layer", "relative_change"]].reset_index(drop=True),
+        x=Axis("step", "Checkpoint", "training step", "category"),
+        y=Axis("layer", "Layer", scale="category"),
+        colour=Axis("relative_change", "Change", "share of the norm before"),
+        title="Where the weights moved, from checkpoint to checkpoint",
+        sentence="Norm of the difference from the checkpoint before over its norm, all tensors of each of "
+        f"{sums['layer'].nunique():,} blocks at {sums['step'].nunique():,} checkpoints of {provenance['model_label']}.",
+        notes=("Checkpoints that are further apart change more.",),
+    )
