@@ -87,7 +87,7 @@ def test_flags_and_help_come_from_the_declaration(analysis, capsys, monkeypatch)
 def test_every_file_of_questions_is_registered():
     """A file that makes an Analysis but stands in no list would never be met."""
     made = set()
-    for folder in ("weights", "neurons", "quality"):
+    for folder in ("weights", "neurons", "attention", "quality", "sensitivity"):
         for path in (ROOT / "analysis" / folder).glob("*.py"):
             tree = ast.parse(path.read_text())
             made |= {

@@ -81,8 +81,8 @@ class Levels:
                 bracket = _bracket(levels, [getattr(curve[level], end) for level in levels], eps)
                 if bracket is None or not _worth(curve[bracket[0]], curve[bracket[1]], eps):
                     continue
-                # A drop point close to 0 is bracketed to a tenth of itself, or it would be nothing but interpolation.
-                if bracket[1] - bracket[0] <= min(widest, max(_FINEST, 0.1 * bracket[1])) + 1e-9:
+                # A drop point close to 0 is bracketed to a quarter of itself, or it would be nothing but interpolation.
+                if bracket[1] - bracket[0] <= min(widest, max(_FINEST, 0.25 * bracket[1])) + 1e-9:
                     continue
                 return round((bracket[0] + bracket[1]) / 2, _DIGITS)
         return None

@@ -243,8 +243,9 @@ class Evaluation:
         targets, logits = batch.targets, answer_of(output)
         assert targets is not None
         logits = logits.reshape(*targets.shape, logits.shape[-1])
-        random = np.random.default_rng([self._seed, batch.positions.start])
-        drawn = torch.from_numpy(random.random(tuple(targets.shape)) < self._kl_share).to(logits.device)
+        # Seeded by example, so that the size of batches changes no number.
+        numbers = [np.random.default_rng([self._seed, i]).random(targets.shape[1]) for i in self._task.examples[batch.positions].tolist()]
+        drawn = torch.from_numpy(np.stack(numbers) < self._kl_share).to(logits.device)
         kept = drawn & (targets.to(logits.device) != IGNORED)
         rows = logits[kept]
         if is_dense:

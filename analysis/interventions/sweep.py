@@ -141,11 +141,17 @@ def sweep(
         for _ in unit(level_name(level), plan.expected(curve)):
             applied = held.at(level)
             measured = dense if level == 0.0 and dense is not None else evaluation.measure(report)
-            point = Point(level, measured, applied, held.cost(level))
+            point = Point(level, measured, applied, _cost(held, applied))
             curve[level] = baseline.estimate(baseline.increase(point.measured))
             yield point
         if len(curve) == before:
             raise RuntimeError(f"level {level} is marked as done, but its measurement is not among the known points")
+
+
+def _cost(held: Held, applied: Applied) -> Cost:
+    """What is left, from what was counted in the live model; planned anew only where nothing was, since that reads every score."""
+    layout = held.facts.get("structure")
+    return Cost(applied.level, applied.counts, layout) if applied.counts and layout else held.cost(applied.level)
 
 
 @dataclass(frozen=True)

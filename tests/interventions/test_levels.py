@@ -80,12 +80,12 @@ def test_lists_that_are_none_are_refused_in_a_sentence(text):
         numbers(text, "levels", 0.0, 1.0)
 
 
-def test_a_drop_point_close_to_zero_is_bracketed_to_a_tenth_of_itself():
+def test_a_drop_point_close_to_zero_is_bracketed_to_a_quarter_of_itself():
     """Divergences rise steeply from the very first weights: at a bracket of 0.0125 the answer would be the interpolation's."""
     asked = sorted(follow(Levels.of("adaptive", (0.1,), resolution=0.0125), lambda s: 1.4 * s**0.5))
     at = (0.1 / 1.4) ** 2
     below, above = max(x for x in asked if x <= at), min(x for x in asked if x > at)
-    assert above - below <= 0.001 + 1e-9 and above < 0.01
+    assert above - below <= 0.25 * above and above < 0.01
 
 
 def test_a_drop_point_close_to_zero_that_noise_hides_costs_nothing_either():

@@ -187,6 +187,22 @@ def test_kl_on_a_sample_is_near_that_of_all_and_always_of_the_same_positions():
     assert mean_loss(one).value == pytest.approx(mean_loss(whole).value, rel=0.1)
 
 
+def test_the_size_of_batches_changes_no_number():
+    made = subject(50)
+    found = []
+    for size in (50, 7):
+        evaluated = Evaluation(made.model, choose_task(made, "causal-lm"), size, kl_positions=100, shown=4)
+        evaluated.dense()
+        with held(made.model) as fades:
+            fades.at(0.7)
+            found.append(evaluated.measure())
+    for metric in ("loss", "kl"):
+        assert (
+            found[0][metric].total == pytest.approx(found[1][metric].total, abs=1e-9) and (found[0][metric].n == found[1][metric].n).all()
+        )
+    assert sorted(found[0].tokens) == sorted(found[1].tokens)
+
+
 def test_a_divergence_is_the_same_from_kept_outputs_and_from_a_copy(monkeypatch):
     torch.manual_seed(0)
     x = list(torch.randn(40, 6).split(10))

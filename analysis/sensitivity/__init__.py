@@ -1,0 +1,1 @@
+"""How much can go before the model notices, and where."""

@@ -1,0 +1,141 @@
+"""What a sweep over weights holds throughout a run: task, scope, evaluation, interventions; and the facts it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from analysis.sensitivity.choices import metrics, prunings
+from analysis.sensitivity.curve_figures import ONE_SHOT
+from analysis.spec import UserError
+
+if TYPE_CHECKING:
+    from analysis.interventions.cost import DenseCost
+    from analysis.interventions.measuring import Evaluation
+    from analysis.interventions.pruning import WeightPruning
+    from analysis.interventions.scope import Scope
+    from analysis.interventions.sweep import Baseline, Point
+    from analysis.sensitivity.essential_sparsity import EssentialSparsityConfig as Settings
+    from analysis.tasks import Task
+
+SHOWN = 4
+"""Windows whose tokens are kept one by one."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is held throughout a run."""
+
+    config: Settings
+    subject: Any
+    task: Task
+    scope: Scope
+    evaluation: Evaluation
+    prunings: tuple[WeightPruning, ...]
+    calibrations: dict[frozenset[str], Any] = field(default_factory=dict)
+    """By what they hold: methods with the same needs share one."""
+
+    @classmethod
+    def of(cls, config: Settings, subject: Any) -> Study:
+        """Everything that the settings ask for; every refusal comes before the first pass."""
+        from analysis.interventions.measuring import Evaluation
+        from analysis.interventions.scope import weight_scope
+        from analysis.tasks import choose_task
+
+        found = prunings(config.methods, config.structures, config.group, config.include, config.only, config.seed, config.draws)
+        _check_split(config, found)
+        task = choose_task(subject, config.task, split=config.split, seed=config.seed)
+        scope = weight_scope(subject.model, include=found[0].include, only=config.only)
+        evaluation = Evaluation(
+            subject.model, task, task.batch_size(config.batch_tokens), kl_positions=config.kl_positions,
+            metrics=metrics(config.logits, subject), shown=SHOWN, seed=config.seed,
+        )  # fmt: skip
+        return cls(config, subject, task, scope, evaluation, tuple(found))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each metric."""
+        more = {metric.name: metric.unit for metric in metrics(self.config.logits, self.subject)}
+        return {"loss": self.task.unit, "accuracy": "share of positions", "kl": "nats per position (KL)"} | more
+
+    @property
+    def places(self) -> dict[str, tuple[int | None, str]]:
+        """Layer and role of each member of the scope."""
+        return {member.name: (member.layer, member.role) for member in self.scope.members}
+
+
+def _check_split(config: Settings, found: list[WeightPruning]) -> None:
+    fitted = next((pruning for pruning in found if pruning.needs), None)
+    if config.split != "report" and fitted is not None:
+        raise UserError(
+            f"split must be report where a method is calibrated, got {config.split!r} with {fitted.method.slug}; give more documents."
+        )
+
+
+def calibration_for(study: Study, pruning: WeightPruning) -> Any:
+    """What the method needs, measured on the calibration split; None where it needs nothing."""
+    if not pruning.needs:
+        return None
+    from analysis.interventions.calibration import calibrate
+    from analysis.tasks import choose_task
+
+    if pruning.needs not in study.calibrations:
+        task = choose_task(study.subject, study.config.task, split="calibration", seed=study.config.seed)
+        batches = [batch.inputs for batch in task.batches(task.batch_size(study.config.batch_tokens))]
+        study.calibrations[pruning.needs] = calibrate(
+            study.subject.model, study.scope, batches, pruning.needs, task=None if task.is_divergence else task
+        )
+    return study.calibrations[pruning.needs]
+
+
+def dense_cost_of(study: Study) -> DenseCost:
+    """Measured on the first example."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from analysis.interventions.cost import dense_cost
+
+    alone = replace(study.task, data=study.task.data.only(np.arange(1)), examples=study.task.examples[:1])
+    batch = next(iter(alone.batches(1)))
+    ids = batch.inputs.get("input_ids") if isinstance(batch.inputs, Mapping) else None
+    context = study.task.tokens_per_example if ids is None else int(ids.shape[1])
+    members = {member.name: member.parameter for member in study.scope.members}
+    causal = "causal-lm" in (study.task.name, study.subject.task)
+    return dense_cost(study.subject.model, batch.inputs, context, members, causal=causal)
+
+
+def facts_of(study: Study, baseline: Baseline, eps: tuple[float, ...], cost: DenseCost, dense: float) -> dict[str, Any]:
+    """For the provenance: what was measured, of what, and how."""
+    n = int(baseline.resample.counts.sum())
+    return study.task.facts | {
+        "n_tokens": n,
+        "n_scored": n,
+        "denominator": study.scope.denominator,
+        "tolerances": list(eps),
+        "dense_loss": dense,
+        "curves": [pruning.title for pruning in study.prunings],
+        "fine_tuning": ONE_SHOT,
+        "interventions": {},
+        "cost": f"Cost at this operating point: {cost.words}.",
+        "n_documents_measured": baseline.resample.n_documents,
+        "intervals": baseline.resample.note or "over documents, bootstrap",
+    }
+
+
+def noise_floor(known: Mapping[str, Point], baseline: Baseline) -> float:
+    """Largest change of a document's mean loss when the dense model is measured a second time, at level 0 of the first curve."""
+    import numpy as np
+
+    again = next((point for name, point in known.items() if name.startswith("0/") and point.level == 0.0), None)
+    return 0.0 if again is None else float(np.abs(baseline.increase(again.measured) / baseline.resample.counts).max())
+
+
+def told(drops: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Drop points of the loss for the figures, which read one table each."""
+    from analysis.sensitivity.curve_rows import curve_label
+
+    names = ("eps", "answer", "level", "low", "high", "last_level", "words", "is_headline")
+    rows = [dict(zip(drops, values, strict=True)) for values in zip(*drops.values(), strict=True)]
+    return [{"curve": curve_label(row)} | {name: row[name] for name in names} for row in rows if row["metric"] == "loss"]
