@@ -127,7 +127,7 @@ def _described(svg: bytes, said: str) -> bytes:
 
 def shown_numbers(figure: Figure) -> list[list[float]]:
     """The numbers a figure shows, one list per series, read back from its artists; for tests against `figures.screen`."""
-    from matplotlib.collections import PathCollection, QuadMesh
+    from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
@@ -140,6 +140,9 @@ def shown_numbers(figure: Figure) -> list[list[float]]:
             values = np.array([artist.get_height()])
         elif isinstance(artist, Line2D):
             values = np.asarray(artist.get_ydata(), dtype=float)
+        elif isinstance(artist, PolyCollection):  # of a treemap: a size is the area of its rectangle
+            corners = [np.asarray(path.vertices) for path in artist.get_paths()]
+            values = np.array([np.ptp(at[:, 0]) * np.ptp(at[:, 1]) for at in corners])
         elif isinstance(artist, PathCollection):
             values = np.asarray(artist.get_offsets())[:, 1]
         else:

@@ -81,12 +81,14 @@ def finish(figure: Figure, axes: Axes, prepared: Prepared, handles: Sequence[Any
     """Dress the axes: labels with units, scales, ticks, legend or colour bar, title."""
     width_in, height_in = figure.get_size_inches()
     spec = prepared.spec
-    _dress(axes, prepared, "x", _room_x(prepared, width_in))
     room_y = max(0.8, height_in - _around(prepared, width_in, title))
-    _dress(axes, prepared, "y", room_y)
+    if spec.kind != "treemap":
+        _dress(axes, prepared, "x", _room_x(prepared, width_in))
+        _dress(axes, prepared, "y", room_y)
+        _marks(axes, prepared)
     for side in ("top", "right"):
         axes.spines[side].set_visible(spec.kind == "heatmap")
-    if spec.kind != "heatmap":
+    if spec.kind not in ("heatmap", "treemap"):
         axes.grid(True, axis="both" if spec.kind in ("line", "scatter") else "y", color="#dddddd", linewidth=0.5)
         axes.set_axisbelow(True)
     if spec.colour is not None:
@@ -99,6 +101,17 @@ def finish(figure: Figure, axes: Axes, prepared: Prepared, handles: Sequence[Any
         _legend(figure, prepared, handles, width_in)
     if title:
         figure.suptitle(_wrapped(spec.title, width_in), x=0.01, ha="left", fontsize=9)
+
+
+def _marks(axes: Axes, prepared: Prepared) -> None:
+    """Lines across the figure, each with its words beside its top."""
+    spec = prepared.spec
+    if spec.kind not in ("line", "histogram", "scatter") or prepared.x_labels is not None:
+        return
+    for i, mark in enumerate(spec.marks):
+        axes.axvline(mark.x, color="#777777", linewidth=0.8, linestyle=":")
+        place = {"xycoords": axes.get_xaxis_transform(), "xytext": (2, -1), "textcoords": "offset points"}
+        axes.annotate(words(mark.label), (mark.x, 1 - 0.08 * (i % 4)), va="top", fontsize=6, **place)
 
 
 def _dress(axes: Axes, prepared: Prepared, which: str, room_in: float) -> None:

@@ -108,6 +108,57 @@ def _heatmap(axes: Axes, prepared: Prepared) -> list[Any]:
     return [mesh]
 
 
+def _treemap(axes: Axes, prepared: Prepared) -> list[Any]:
+    """Rectangles in the colour of their number; names where they fit."""
+    from matplotlib.collections import PolyCollection
+
+    from figures.treemap import boxes
+
+    page: Any = axes.get_figure()
+    width_in, height_in = page.get_size_inches()
+    frames, inside = boxes(prepared, (width_in - 0.9) / max(height_in - 0.2, 0.5))
+    rectangles = np.concatenate([placed for _, placed in inside])
+    numbers = np.concatenate([group["colour"] for group, _ in inside])
+    left, bottom, width, height = rectangles.T
+    corners = np.stack([[left, bottom], [left + width, bottom], [left + width, bottom + height], [left, bottom + height]])
+    look: dict[str, Any] = {"cmap": colour_map(), "norm": colour_norm(prepared), "edgecolors": "white", "linewidths": 0.3}
+    drawn = PolyCollection(list(corners.transpose(2, 0, 1)), array=numbers, **look)
+    drawn.set_gid(gid(0))
+    drawn.set_rasterized(len(rectangles) > RASTER_ABOVE)
+    axes.add_collection(drawn)
+    total = float(frames[:, 2].max() if len(frames) == 1 else (frames[:, 0] + frames[:, 2]).max())
+    axes.set_xlim(0, total)
+    axes.set_ylim(1, 0)  # the largest at the top left, as on screen
+    axes.set_axis_off()
+    _names(axes, prepared, frames, inside, ((width_in - 0.9) / total, height_in - 0.2))
+    return [drawn]
+
+
+def _names(axes: Axes, prepared: Prepared, frames: Any, inside: Any, inches: tuple[float, float]) -> None:
+    """A white line around each frame with its name in the corner; the names of rectangles where there is room for all of one."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import Stroke
+
+    from figures.paper_layout import CHARACTER_IN, LINE_IN, words
+
+    around: dict[str, Any] = {"fontsize": 6, "color": "black", "path_effects": [Stroke(linewidth=1.2, foreground="white"), _normal()]}
+    for group, frame, (_, placed) in zip(prepared.groups, frames, inside, strict=True):
+        axes.add_patch(Rectangle(tuple(frame[:2]), frame[2], frame[3], fill=False, edgecolor="white", linewidth=1.2))
+        if frame[2] * inches[0] > CHARACTER_IN * len(group.name) and frame[3] * inches[1] > LINE_IN:
+            x, y = frame[0] + 0.02 / inches[0], frame[1] + 0.02 / inches[1]
+            axes.text(x, y, words(group.name), ha="left", va="top", weight="bold", **around)
+        for at, box in zip(group["x"], placed, strict=True):
+            name = words(prepared.x_labels[int(at)]) if prepared.x_labels else ""
+            if name and box[2] * inches[0] > CHARACTER_IN * len(name) and box[3] * inches[1] > 3 * LINE_IN:
+                axes.text(box[0] + box[2] / 2, box[1] + box[3] / 2, name, ha="center", va="center", **around)
+
+
+def _normal() -> Any:
+    from matplotlib.patheffects import Normal
+
+    return Normal()
+
+
 def _edges(centres: np.ndarray) -> np.ndarray:
     """Borders of cells half way between their centres; the outer ones as far out as the nearest border is in."""
     if len(centres) == 1:
@@ -140,4 +191,5 @@ MARKS: Mapping[str, Callable[[Axes, Prepared], list[Any]]] = {
     "line": _lines,
     "scatter": _scatter,
     "heatmap": _heatmap,
+    "treemap": _treemap,
 }

@@ -24,7 +24,7 @@ BAR_KINDS = ("stacked_bars", "bars")
 KEEPS_GAPS = ("line", "heatmap")
 """Kinds in which a missing value is drawn as a gap; in the others its row is left out."""
 
-_KINDS = (*BAR_KINDS, "histogram", "line", "scatter", "heatmap")
+_KINDS = (*BAR_KINDS, "histogram", "line", "scatter", "heatmap", "treemap")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Prepared:
     @property
     def named(self) -> bool:
         """Whether the series have names worth a legend."""
-        return self.spec.series is not None and self.spec.kind != "heatmap"
+        return self.spec.series is not None and self.spec.kind not in ("heatmap", "treemap")
 
 
 def prepare(spec: FigureSpec) -> Prepared:
@@ -108,8 +108,10 @@ def _check_columns(spec: FigureSpec) -> None:
         raise FigureError(f"the data of the figure {spec.title!r} must have the columns {missing}, got {have}; add them or name others.")
     if spec.kind == "histogram" and spec.x_end is None:
         raise FigureError(f"a histogram must name its right edges in x_end, got None in {spec.title!r}; name the column.")
-    if spec.kind == "heatmap" and spec.colour is None:
-        raise FigureError(f"a heatmap must name its numbers in colour, got None in {spec.title!r}; name the axis.")
+    if spec.kind in ("heatmap", "treemap") and spec.colour is None:
+        raise FigureError(f"a {spec.kind} must name its numbers in colour, got None in {spec.title!r}; name the axis.")
+    if spec.kind == "treemap" and spec.series is None:
+        raise FigureError(f"a treemap must name its frames in series, got None in {spec.title!r}; name the column.")
     if (spec.y_low is None) != (spec.y_high is None):
         raise FigureError(f"a band must have both y_low and y_high, got one of them in {spec.title!r}; name both or neither.")
     if not len(spec.data):
@@ -203,6 +205,8 @@ def _check_shape(spec: FigureSpec, groups: Sequence[Group]) -> None:
             )
         if spec.kind == "stacked_bars" and (group["y"] < 0).any():
             raise FigureError(f"the pieces of stacked bars must be 0 or more, got {group['y'].min():g} in {spec.title!r}; use 'bars'.")
+        if spec.kind == "treemap" and (group["y"] <= 0).any():
+            raise FigureError(f"a rectangle of a treemap must be larger than 0, got {group['y'].min():g} in {spec.title!r}; drop the row.")
         if spec.kind == "histogram" and (group["x_end"] <= group["x"]).any():
             raise FigureError(f"the right edge of a bin must lie above its left edge, got otherwise in {spec.title!r}; check x_end.")
 

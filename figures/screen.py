@@ -34,6 +34,8 @@ PLOTLY_CONFIG: Mapping[str, Any] = {
 WEBGL_ABOVE = 5_000
 """Points above which a scatter is drawn with WebGL: SVG takes 20 s for 50,000 (PLATFORM section 4)."""
 
+GAPS_UP_TO = 1_500
+"""Cells of a heatmap up to which they stand apart."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _EDGE = "rgba(128,128,128,0.7)"
 
@@ -48,8 +50,7 @@ def to_plotly(spec: FigureSpec, *, dark: bool | None = None) -> go.Figure:
     import plotly.graph_objects as go
 
     prepared = prepare(spec)
-    draw = {"stacked_bars": _bars, "bars": _bars, "histogram": _histogram, "line": _lines, "scatter": _scatter, "heatmap": _heatmap}
-    figure = go.Figure(draw[spec.kind](prepared))
+    figure = go.Figure(_TRACES[spec.kind](prepared))
     figure.update_layout(**layout(prepared, dark))
     return figure
 
@@ -59,6 +60,9 @@ def shown_numbers(figure: go.Figure) -> list[list[float]]:
     series: dict[int, list[float]] = {}
     for trace in cast("Any", figure).data:
         if trace.meta is not None:
+            if trace.type == "treemap":  # the whole and the frames come first and have no size of their own
+                series[trace.meta] = [float(v) for v, one in zip(trace.values, trace.ids, strict=True) if one.startswith("row ")]
+                continue
             values = np.asarray(trace.z if trace.type == "heatmap" else trace.y, dtype=float).ravel()
             if trace.type == "heatmap" and cast("Any", figure).layout.meta == "logarithmic colours":
                 values = 10**values
@@ -231,7 +235,52 @@ def _heatmap(prepared: Prepared) -> list[Any]:
         for values, labels in ((xs, prepared.x_labels), (ys, prepared.y_labels))
     )
     common = {"meta": 0, "customdata": row, "hovertext": texts, "hoverinfo": "text", "coloraxis": "coloraxis"}
-    return [go.Heatmap(x=x, y=y, z=_on_scale(colour, cells), xgap=1, ygap=1, **common)]
+    gap = 1 if cells.size <= GAPS_UP_TO else 0  # gaps would drown cells of a few pixels
+    return [go.Heatmap(x=x, y=y, z=_on_scale(colour, cells), xgap=gap, ygap=gap, **common)]
+
+
+def _treemap(prepared: Prepared) -> list[Any]:
+    """One trace: the whole and a frame per series, without sizes of their own and of the mean colour of what they hold, then the rows."""
+    import plotly.graph_objects as go
+
+    colour = prepared.spec.colour
+    assert colour is not None  # checked by `prepare`; this line tells the type checker
+    groups = prepared.groups
+    whole = plain(f"all: {prepared.spec.y.label}")
+    labels = [whole, *(plain(shorten(group.name)) for group in groups)]
+    means = [float(np.average(_on_scale(colour, group["colour"]), weights=group["y"])) for group in groups]
+    shades = [float(np.average(means, weights=[group["y"].sum() for group in groups])), *means]
+    texts, rows = [whole, *(plain(group.name) for group in groups)], [-1] * (1 + len(groups))
+    parents, sizes = ["", *["whole"] * len(groups)], [0.0] * (1 + len(groups))
+    ids = ["whole", *(f"frame {i}" for i in range(len(groups)))]
+    for i, group in enumerate(groups):
+        labels += _along_x(prepared, group)
+        parents += [f"frame {i}"] * len(group)
+        sizes += group["y"].tolist()
+        shades += _on_scale(colour, group["colour"]).tolist()
+        texts += hover(prepared, group)
+        rows += group["row"].tolist()
+        ids += [f"row {row}" for row in group["row"]]
+    common = {"meta": 0, "customdata": [[row] for row in rows], "hovertext": texts, "hoverinfo": "text", "textinfo": "label"}
+    marker = {
+        "colors": shades,
+        "coloraxis": "coloraxis",
+        "line": {"width": 0.5, "color": "#ffffff"},
+        "pad": {"t": 16, "l": 1, "r": 1, "b": 1},
+    }
+    look = {"tiling": {"packing": "squarify", "pad": 1}, "pathbar": {"visible": True}, "marker": marker, "branchvalues": "remainder"}
+    return [go.Treemap(ids=ids, labels=labels, parents=parents, values=sizes, **look, **common)]
+
+
+_TRACES = {
+    "stacked_bars": _bars,
+    "bars": _bars,
+    "histogram": _histogram,
+    "line": _lines,
+    "scatter": _scatter,
+    "heatmap": _heatmap,
+    "treemap": _treemap,
+}
 
 
 def _on_scale(axis: Axis, values: np.ndarray) -> np.ndarray:

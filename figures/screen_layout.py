@@ -91,7 +91,24 @@ def layout(prepared: Prepared, dark: bool | None) -> dict[str, Any]:
         made["legend"]["title"] = {"text": plain(spec.series.label), "side": "left", "font": {"size": 13}}
     if spec.colour is not None:
         made |= _colours(prepared, spec.colour)
-    return made
+    return made | _marks(prepared)
+
+
+def _marks(prepared: Prepared) -> dict[str, Any]:
+    """Lines across the figure, each with its words beside its top."""
+    spec = prepared.spec
+    if not spec.marks or spec.kind not in ("line", "histogram", "scatter") or prepared.x_labels is not None:
+        return {}
+    line = {"color": "rgba(128,128,128,0.9)", "width": 1.5, "dash": "dot"}
+    shapes = [{"type": "line", "xref": "x", "yref": "paper", "x0": m.x, "x1": m.x, "y0": 0, "y1": 1, "line": line} for m in spec.marks]
+    # On a logarithmic axis Plotly places shapes by the value, but words by its logarithm.
+    at = [math.log10(mark.x) if spec.x.scale == "log" else mark.x for mark in spec.marks]
+    side = {"yref": "paper", "xanchor": "left", "showarrow": False, "font": {"size": 12}}
+    words = [
+        {"x": x, "xref": "x", "y": 1 - 0.09 * (i % 4), "yanchor": "top", "text": plain(mark.label), **side}
+        for i, (x, mark) in enumerate(zip(at, spec.marks, strict=True))
+    ]
+    return {"shapes": shapes, "annotations": words}
 
 
 def _axis(prepared: Prepared, which: str) -> dict[str, Any]:
@@ -110,6 +127,7 @@ def _axis(prepared: Prepared, which: str) -> dict[str, Any]:
         "ticks": "outside",
         "tickcolor": LINE,
         "ticklen": 4,
+        "visible": spec.kind != "treemap",
     }
     if labels is not None:
         return made | _category(labels, from_top=which == "y")

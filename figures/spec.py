@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 SUFFIXES: tuple[str, ...] = ("pdf", "svg", "png", "html", "csv")
-Kind = Literal["stacked_bars", "bars", "histogram", "line", "scatter", "heatmap"]
+Kind = Literal["stacked_bars", "bars", "histogram", "line", "scatter", "heatmap", "treemap"]
 
 
 class FigureError(ValueError):
@@ -54,6 +54,14 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A place along a numeric x that a line across the figure marks."""
+
+    x: float
+    label: str
+
+
+@dataclass(frozen=True)
 class FigureSpec:
     """A figure as data.
 
@@ -64,7 +72,8 @@ class FigureSpec:
     - ``histogram``: binned counts already made: ``x`` the left edge, ``x_end`` the right edge, ``y`` the count;
     - ``line``: ``y`` over ``x``, one line per ``series``, band ``y_low``..``y_high`` where given;
     - ``scatter``: points, coloured by ``series`` (categories) or ``colour`` (numbers);
-    - ``heatmap``: cells at ``x``, ``y`` coloured by ``colour``.
+    - ``heatmap``: cells at ``x``, ``y`` coloured by ``colour``;
+    - ``treemap``: a rectangle per row, named ``x``, as large as ``y``, coloured by ``colour``, inside the frame of its ``series``.
     """
 
     kind: Kind
@@ -82,3 +91,5 @@ class FigureSpec:
     hover: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """Further sentences (limits, definitions) shown under the figure and written into the provenance."""
+    marks: tuple[Mark, ...] = ()
+    """Read by ``line``, ``histogram`` and ``scatter`` where x is a number."""

@@ -10,6 +10,7 @@ from ui.checkpoint import contents, questions
 from ui.checkpoint.place import find, header_of, tree_of
 from ui.checkpoint.ways_in import another_control, delete_control, here, opened, ways_in
 from ui.links import copy_link
+from ui.weights.summary import weights_say
 from ui.words import code, plain
 
 asked, header, trouble = None, None, ""
@@ -45,6 +46,9 @@ else:
     st.markdown(f"**{plain(header.seems[:1].upper() + header.seems[1:])}** · {plain(header.kind_words)}")
     contents.summary(header)
 questions.show(asked, header)
+entry = questions.entry_of(asked)
+if entry is not None:
+    weights_say(entry.newest)
 opened(asked)
 if header is not None:
     contents.details(header, partial(tree_of, asked))

@@ -18,6 +18,11 @@ NEURON_PAGE = "pages/neuron.py"
 START_PAGE = "pages/start.py"
 CHECKPOINT_PAGE = "pages/checkpoint.py"
 JOB_PAGE = "pages/job.py"
+WEIGHTS_PAGE = "pages/weights.py"
+TENSOR_PAGE = "pages/tensor.py"
+SENSITIVITY_PAGE = "pages/sensitivity.py"
+ATTENTION_PAGE = "pages/attention.py"
+HEAD_PAGE = "pages/head.py"
 
 
 def run_query(run: RunInfo | str) -> dict[str, str]:

@@ -26,7 +26,7 @@ def paged(items: Sequence[One], noun: str, text: Callable[[One], str] | None = N
     n_pages = max(1, -(-len(found) // per_page))
     if n_pages == 1:
         return found
-    page = min(_page(), n_pages)
+    page = min(asked_page(), n_pages)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(f"{(page - 1) * per_page + 1:,} to {min(page * per_page, len(found)):,} of {count(len(found), noun)}.")
         st.pagination(n_pages, key="page", bind="query-params")
@@ -38,7 +38,7 @@ def first_page() -> None:
     st.session_state["page"] = 1
 
 
-def _page() -> int:
+def asked_page() -> int:
     """The page asked for: from the widget once it exists, before that from the address."""
     asked = st.session_state.get("page", st.query_params.get("page", "1"))
     return int(asked) if str(asked).isdigit() and int(asked) > 0 else 1

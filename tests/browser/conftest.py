@@ -20,7 +20,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 INSTALL = "browser tests need chromium; install it with `make browser` (Debian and Ubuntu), or name it in $CHROMIUM."
 PATIENCE = 30_000
 """Milliseconds to wait for something to appear; a machine at work on other tests can be slow."""
-PAGES = ("run", "runs", "start", "checkpoint", "job", "neurons", "neuron")
+PAGES = ("run", "runs", "start", "checkpoint", "job", "neurons", "neuron", "weights", "tensor", "sensitivity", "attention", "head")
 PROBES = tuple(f"/{page}/_stcore/{what}" for page in PAGES for what in ("host-config", "health"))
 """On a deep link, Streamlit's own page first asks whether the server lives below that path; the answer 404 is right."""
 

@@ -68,6 +68,13 @@ def _heatmap():
     )
 
 
+def _treemap():
+    rows = [("0", "up", 60.0, 0.5), ("0", "down", 40.0, 0.1), ("1", "up", 6.0, 0.2), ("1", "down", 4.0, 0.9), ("1", "norm", 1.0, 0.0)]
+    data = pd.DataFrame(rows, columns=["layer", "role", "weights", "zeros"])
+    x, y, colour = Axis("role", "Matrix", scale="category"), Axis("weights", "Weights"), Axis("zeros", "Zeros", "share")
+    return FigureSpec("treemap", data, x, y, "Weights", "Five tensors.", series=Series("layer", "Layer"), colour=colour)
+
+
 @pytest.fixture
 def specs():
     return {
@@ -77,6 +84,7 @@ def specs():
         "line": _line(),
         "scatter": _scatter(),
         "heatmap": _heatmap(),
+        "treemap": _treemap(),
     }
 
 
@@ -90,10 +98,11 @@ def hostile_specs(specs, hostile):
     bars = FigureSpec("bars", data, x, y, hover=("name",), **words)
     line = FigureSpec("line", data, Axis("value", hostile[3]), y, series=Series("name", hostile[5]), hover=("name",), **words)
     heat = FigureSpec("heatmap", data.assign(other="$z$"), x, Axis("other", hostile[0]), colour=Axis("value", hostile[0]), **words)
-    return {"bars": bars, "line": line, "heatmap": heat}
+    tree = FigureSpec("treemap", data, x, y, series=Series("name", hostile[0]), colour=Axis("value", hostile[0]), **words)
+    return {"bars": bars, "line": line, "heatmap": heat, "treemap": tree}
 
 
-KINDS = ("stacked_bars", "bars", "histogram", "line", "scatter", "heatmap")
+KINDS = ("stacked_bars", "bars", "histogram", "line", "scatter", "heatmap", "treemap")
 
 
 def pytest_generate_tests(metafunc):

@@ -31,7 +31,7 @@ def test_a_page_with_hostile_names_is_inert(browser, hostile_specs, provenance, 
         page.on("dialog", lambda dialog, spoken=spoken: (spoken.append(dialog.message), dialog.dismiss()))
         page.on("pageerror", lambda error, spoken=spoken: spoken.append(str(error)))
         page.goto(path.as_uri())
-        page.wait_for_selector("#figure .main-svg .xtick text")
+        page.wait_for_selector("#figure .main-svg .xtick text, #figure .treemaplayer .slice")
         assert asked == [path.as_uri()]
         assert spoken == []
         assert page.locator("#figure img, #figure b, #figure .main-svg a").count() == 0
@@ -45,10 +45,10 @@ def test_a_page_with_hostile_names_is_inert(browser, hostile_specs, provenance, 
 
 def test_every_kind_draws_its_marks(browser, specs, kind, provenance, tmp_path):
     marks = {"stacked_bars": ".bars .point", "bars": ".bars .point", "histogram": ".bars .point", "line": ".scatterlayer .point"}
-    marks |= {"scatter": ".scatterlayer .point", "heatmap": ".heatmaplayer image"}
-    counts = {"stacked_bars": 15, "bars": 4, "histogram": 6, "line": 3, "scatter": 3, "heatmap": 1}
+    marks |= {"scatter": ".scatterlayer .point", "heatmap": ".heatmaplayer image", "treemap": ".treemaplayer .slice"}
+    counts = {"stacked_bars": 15, "bars": 4, "histogram": 6, "line": 3, "scatter": 3, "heatmap": 1, "treemap": 8}
     page = browser.new_page()
     page.goto(export(specs[kind], tmp_path / "figure.html", provenance).as_uri())
-    page.wait_for_selector("#figure .main-svg .xtick text")
+    page.wait_for_selector(marks[kind], state="attached")
     assert page.locator(marks[kind]).count() == counts[kind]
     page.close()

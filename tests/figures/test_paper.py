@@ -88,7 +88,7 @@ def test_svg_is_xml_with_shapes_and_without_images_or_references(specs, kind, pr
     content = paper.render(specs[kind], "svg", provenance)
     root = ET.fromstring(content)
     images = root.findall(f".//{SVG}image")
-    assert (len(images) == 1) == (kind in ("heatmap", "scatter"))  # the colour bar's ramp, nothing else
+    assert (len(images) == 1) == (kind in ("heatmap", "scatter", "treemap"))  # the colour bar's ramp, nothing else
     assert root.findall(f".//{SVG}path") and not root.findall(f".//{SVG}text") and not root.findall(f".//{SVG}script")
     links = [v for e in root.iter() for k, v in e.attrib.items() if k.endswith("href")]
     assert all(v.startswith(("#", "data:image/png;base64,")) for v in links)

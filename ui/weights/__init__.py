@@ -1,0 +1,1 @@
+"""The pages of a checkpoint's weights: all tensors, one tensor, the difference from another checkpoint, a series."""
