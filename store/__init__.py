@@ -14,6 +14,7 @@ from store.jobs import Job, JobStatus
 from store.models import ModelInfo
 from store.records import Case, ColumnInfo, Derived, Filter, Lookup, Order, Ratio, RunInfo, TableInfo, TableLayout
 from store.store import Store
+from store.unfinished import Unfinished
 
 __all__ = [
     "Attempt",
@@ -36,4 +37,5 @@ __all__ = [
     "StoreError",
     "TableInfo",
     "TableLayout",
+    "Unfinished",
 ]

@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     from store.store import Store
 
 _PART = re.compile(r"part-\d{6,}")
+RECORD = "record.json"
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
+    """One committed unit."""
+
     folder: Path
     unit: str
     tables: Mapping[str, Mapping[str, Any]]
@@ -62,10 +65,10 @@ class Attempt:
         self._session = datetime.now(UTC).isoformat()
         if not self.folder.is_dir():
             self._make_folder(record)
-        self.record: dict[str, Any] = _read_json(self.folder / "record.json")
+        self.record: dict[str, Any] = read_json(self.folder / RECORD)
         for leftover in self.folder.glob("*.tmp"):
             shutil.rmtree(leftover)
-        self._parts = [_read_part(folder) for folder in sorted(self.folder.iterdir()) if _PART.fullmatch(folder.name)]
+        self._parts = read_parts(self.folder)
 
     def __enter__(self) -> Attempt:
         return self
@@ -153,7 +156,7 @@ class Attempt:
         text = to_json({"started": self._session, **record}).encode()
         try:
             made.mkdir()
-            write_synced(made / "record.json", memoryview(text))
+            write_synced(made / RECORD, memoryview(text))
             os.rename(made, self.folder)
         except OSError as error:
             shutil.rmtree(made, ignore_errors=True)
@@ -206,12 +209,18 @@ def _encode(
     return files, {"unit": unit, "tables": kept, "arrays": arrays}
 
 
-def _read_part(folder: Path) -> _Part:
-    meta = _read_json(folder / "meta.json")
-    return _Part(folder, meta["unit"], meta["tables"], meta["arrays"], meta["session"], meta["seconds"])
+def read_parts(folder: Path) -> list[Part]:
+    """The committed units of an attempt's folder, in order of committing."""
+    return [_read_part(part) for part in sorted(folder.iterdir()) if _PART.fullmatch(part.name)]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_part(folder: Path) -> Part:
+    meta = read_json(folder / "meta.json")
+    return Part(folder, meta["unit"], meta["tables"], meta["arrays"], meta["session"], meta["seconds"])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of an attempt that says what it is."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

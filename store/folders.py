@@ -6,6 +6,7 @@
     runs/<key>.lock                        held while an attempt is open
     jobs/<id>.log                          what a job had to say
     catalogue.sqlite                       what is known about runs, jobs and models
+    uploads/                               files brought through the browser; `analysis.models.files.Quarantine` keeps them
 
 A name becomes visible by one rename, after its contents have reached the disk; so a kill at any moment leaves either
 the old state or the new one.

@@ -29,6 +29,7 @@ from store.reading import Pool, Reader
 from store.records import RunInfo, TableInfo
 from store.removal import remove
 from store.seal import JSON_MARK
+from store.unfinished import Unfinished, unfinished
 
 if TYPE_CHECKING:
     import duckdb
@@ -111,6 +112,10 @@ class Store(Questions):
         self.reconcile()
         found = self.catalogue.runs({"key": key}, current_only=True)
         return found[0] if found else None
+
+    def unfinished(self, key: str) -> Unfinished | None:
+        """What has been committed so far for ``key``, at work or stopped; None where nothing is unfinished."""
+        return unfinished(self.runs_folder, check_key(key))
 
     def remove(self, run: Ref) -> None:
         """Delete a sealed run and its entry for good; also the entry of one whose file is gone. Refuses while its key is worked on."""

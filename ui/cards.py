@@ -11,7 +11,7 @@ from store import RunInfo
 from ui.barcode import bar_code, legend_rows, legend_svg
 from ui.headlines import headlines
 from ui.library import Entry
-from ui.links import CHECKPOINT_PAGE, NEURONS_PAGE, START_PAGE, run_link, run_query
+from ui.links import CHECKPOINT_PAGE, NEURONS_PAGE, SENSITIVITY_PAGE, START_PAGE, run_link, run_query
 from ui.uploads.kept import shown
 from ui.words import count, percent, plain
 
@@ -92,6 +92,8 @@ def _answer(run: RunInfo) -> None:
                 st.caption(f"Made by version {run.version}; today's version {today[run.slug]} measures something else. Run it again.")
             if run.slug == "neuron_activity":
                 st.page_link(NEURONS_PAGE, label="Browse its neurons", icon=":material/scatter_plot:", query_params=run_query(run))
+            if run.slug == "essential_sparsity":
+                st.page_link(SENSITIVITY_PAGE, label="See its curves", icon=":material/trending_up:", query_params=run_query(run))
         for one in told:
             st.metric(one.label, percent(one.share), width=140)
     for over in dict.fromkeys(one.over for one in told):

@@ -10,7 +10,8 @@ from store import JobNotFound
 from ui import data
 from ui.cards import start_link
 from ui.jobs import POLL_S, bar, changed, command_of, live_jobs, log_of, resume_control, run_of, settings_query, state_words, stop_control
-from ui.links import JOB_PAGE, NEURONS_PAGE, RUN_PAGE, RUNS_PAGE, START_PAGE
+from ui.links import JOB_PAGE, NEURONS_PAGE, RUN_PAGE, RUNS_PAGE, SENSITIVITY_PAGE, START_PAGE
+from ui.sensitivity.live import show_growing
 from ui.words import code, moment, plain, value
 
 _TAIL, _LONG = 12, 1000
@@ -41,6 +42,8 @@ def _state(job_id: str, was_live: bool) -> None:
         stop_control(job)
     else:
         _ending(job)
+    if job.status != "done":
+        show_growing(job, key="growing")
     _log(job)
 
 
@@ -76,6 +79,8 @@ def _result(job: Job) -> None:
         st.page_link(RUN_PAGE, label="**See the result**", icon=":material/analytics:", query_params=query)
         if job.slug == "neuron_activity":
             st.page_link(NEURONS_PAGE, label="Browse the neurons", icon=":material/scatter_plot:", query_params=query)
+        if job.slug == "essential_sparsity":
+            st.page_link(SENSITIVITY_PAGE, label="See its curves", icon=":material/trending_up:", query_params=query)
 
 
 def _log(job: Job) -> None:
