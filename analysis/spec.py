@@ -235,7 +235,9 @@ class Analysis:
     takes: Takes = "checkpoint"
     """What each input is: one checkpoint, or a folder of checkpoints of one model."""
     memory: Callable[[Any, Mapping[str, Any]], int] | None = None
-    """Bytes needed beside the loaded weights, from config and the subject's facts; None for the rule in `analysis.jobs.memory`."""
+    """Bytes needed beside the loaded weights, from config and the subject's facts; None for the rule in `analysis.jobs.memory`.
+
+    A static analysis is asked before anything is opened, too: then the facts hold ``n_parameters`` alone."""
     headlines: Callable[[Summaries], tuple[Headline, ...]] = lambda summaries: ()
     """The few numbers that stand on a model's card. A summary table the run does not have is missing: say less then."""
     stripes: tuple[Stripe, ...] = ()

@@ -378,9 +378,18 @@ def test_a_static_question_needs_its_largest_tensor_and_any_other_the_whole_mode
     assert memory.needed(JobSpec("neuron_activity", "x", config={}), sizes) == 10**9 + 10 * 10**9 + 10**9
 
 
+def test_a_static_question_that_reads_in_slices_is_not_refused_for_one_huge_tensor():
+    """Before anything is opened: a tensor of 10^10 weights, 40 GB in 32 bits."""
+    sizes = [memory.Sizes(weights=2 * 10**10, largest=10**10, numel=10**10)]
+    for slug in ("weight_sparsity", "layer_ratios", "checkpoint_timeline"):
+        assert memory.needed(JobSpec(slug, "x", config={}), sizes) <= 2 * 10**9
+    assert memory.needed(JobSpec("weight_spectrum", "x", config={}), sizes) > 10**11, "which holds some matrices whole"
+    assert memory.needed(JobSpec("neuron_weights", "x", config={}), sizes) > 4 * 10**10, "which holds the weights in 32 bits"
+
+
 def test_sizes_come_from_headers(weights):
     found = memory.sizes_of_files(weights)
-    assert found == memory.Sizes(Path(weights).stat().st_size, 24)
+    assert found == memory.Sizes(Path(weights).stat().st_size, largest=24, numel=24)
     assert memory.sizes_of_files("somebody/model") is None
 
 

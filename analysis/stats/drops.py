@@ -10,6 +10,7 @@ Source: METHODS A1 (the tolerance is the paper's, the interpolation and the inte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.stats.paired import RESOLVED, Resample, band, resolved
 
 Floats = NDArray[np.float64]
+ENOUGH_DRAWS = 5
+"""Fewer seeds or calibration samples make no headline. Source: ours."""
 Answer = Literal["reached", "not reached", "below first level", "not resolvable"]
 
 
@@ -201,6 +204,36 @@ def drop_difference(
     gap = one[0] - other[0]
     low, high = np.quantile(gap, [tail, 1 - tail])
     return DropDifference(float(np.median(gap)), float(low), float(high), len(gap))
+
+
+@dataclass(frozen=True)
+class DropSpread:
+    """s* of one method over its draws: seeds, or samples to calibrate on. A variance beside that over documents."""
+
+    n: int
+    n_reached: int
+    sd: float | None
+    """Of single draws, n - 1 in the denominator; None for one draw, and unless all of them crossed: those that did are a biased choice."""
+    low: float | None
+    high: float | None
+
+    @property
+    def words(self) -> str:
+        """As notes print it; says where there are fewer draws than a headline needs."""
+        few = "" if self.n >= ENOUGH_DRAWS else f"; a headline needs at least {ENOUGH_DRAWS}"
+        if self.n == 1:
+            return f"one draw, so how far seed or calibration sample move it is not known{few}"
+        if self.sd is None:
+            return f"{self.n_reached} of {self.n} draws have a drop point, so their spread is not known{few}"
+        return f"over {self.n} draws {self.low:.3g} to {self.high:.3g}, standard deviation {self.sd:.2g}{few}"
+
+
+def drop_spread(drops: Sequence[DropPoint]) -> DropSpread:
+    """The spread of s* over draws, on the same documents; at least one."""
+    levels = [drop.point.level for drop in drops if drop.answer == "reached"]
+    if len(drops) < 2 or len(levels) < len(drops):
+        return DropSpread(len(drops), len(levels), None, None, None)
+    return DropSpread(len(drops), len(levels), float(np.std(levels, ddof=1)), min(levels), max(levels))
 
 
 def sharpest_bend(levels: ArrayLike, increase: ArrayLike) -> Crossing:

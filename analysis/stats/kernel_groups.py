@@ -1,7 +1,6 @@
 """Groups of 2, 4 and 8 weights, many at once: a part of `kernel_matrix`, compiled by numba.
 
 The k-th members of neighbouring groups of 8 lie side by side, so that a sorting network sorts a register full of groups at once.
-Numba's cache of `kernel_matrix.sweep` looks at the date of that file alone: who changes a formula here must change that file, too.
 """
 
 from __future__ import annotations

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.stats.kernel import compiled
+from analysis.stats import kernel_groups
+from analysis.stats.compiling import compiled_over
 from analysis.stats.kernel_groups import apart, eight_rows, groups
+
+compiled = compiled_over(kernel_groups)
 
 BAND = 32
 STRIP = 8
@@ -28,6 +31,9 @@ TILES, COVERED = 0, 4
 SHIFT_BITS = 12
 N_KEYS = 1 << 19
 """Keys of magnitudes: the upper 19 bits of the float32 pattern without its sign."""
+
+MINUS_ZERO, N_PATTERNS = 1 << 15, 1 << 16
+"""Of 16-bit types."""
 
 F0, F1 = np.float32(0), np.float32(1)
 SIGN, REST = np.int32(31), np.int32(0x7FFFFFFF)
@@ -118,6 +124,26 @@ def _count_keys(bits, keys):
 
 
 @compiled
+def _powers_of_16(x):
+    """Sums of |x| and of squares of a stretch of a row: of 16-bit types all other sums come from the counts of their patterns."""
+    total = square = 0.0
+    for j in range(len(x)):
+        v = np.float64(x[j])
+        total += abs(v)
+        square += v * v
+    return total, square
+
+
+@compiled
+def _count_patterns(codes, keys):
+    """Counts by 16-bit pattern; returns the zeros."""
+    before = keys[0] + keys[MINUS_ZERO]
+    for j in range(len(codes)):
+        keys[codes[j]] += np.uint32(1)
+    return np.float32(keys[0] + keys[MINUS_ZERO] - before)
+
+
+@compiled
 def _sparse(bits, zeros, flags):
     """Zeros of each column, and which stretches of four columns have a weight that is not zero."""
     for j in range(len(bits)):
@@ -163,7 +189,7 @@ def _end_of_cells(columns, cell, thumb, width):
 
 
 @compiled
-def _strip(x, bits, a, b, offset, shift, rows, keys, t, out):
+def _strip(x, bits, codes, a, b, offset, shift, rows, keys, t, out):
     """Rows a..b of a slice (8, fewer at the end of the matrix), all columns; returns the zeros in them."""
     sums, extremes, lost, grouped, first, _ = out
     made = F0
@@ -171,10 +197,14 @@ def _strip(x, bits, a, b, offset, shift, rows, keys, t, out):
         j1 = min(j0 + CHUNK, x.shape[1])
         n, here = (j1 - j0) // 8, F0
         for r in range(a, b):
-            total, square = _powers(x[r, j0:j1], shift, sums)
-            sums[SQRT] += _roots(x[r, j0:j1])
-            zeros = _extremes(bits[r, j0:j1], extremes)
-            _count_keys(bits[r, j0:j1], keys)
+            if len(codes):
+                total, square = _powers_of_16(x[r, j0:j1])
+                zeros = _count_patterns(codes[r, j0:j1], keys)
+            else:
+                total, square = _powers(x[r, j0:j1], shift, sums)
+                sums[SQRT] += _roots(x[r, j0:j1])
+                zeros = _extremes(bits[r, j0:j1], extremes)
+                _count_keys(bits[r, j0:j1], keys)
             rows[0, offset + r] += total
             rows[1, offset + r] += square
             rows[2, offset + r] += zeros
@@ -193,11 +223,13 @@ def _strip(x, bits, a, b, offset, shift, rows, keys, t, out):
 
 
 @compiled
-def sweep(x, bits, start, end, offset, shift, cells, rows, columns, thumb, keys, out):
+def sweep(x, bits, codes, start, end, offset, shift, cells, rows, columns, thumb, keys, out):
     """Rows start..end of a slice x [a, B] whose first row is row ``offset`` of the matrix; start and offset are multiples of 32.
 
     ``cells``: height (1, 2, 4 or a multiple of 8) and width of a cell of the thumbnail. rows [3, A], columns [3, B]: sums of |x|, of
-    squares, zeros. ``out``: sums, extremes, lost [2, 5], grouped [2, 8], first [2, 5, 3] (along B, along A), tiled. All are added to.
+    squares, zeros. ``codes``: of 16-bit types the patterns as stored, [a, B], which are counted in ``keys`` then, and ``sums`` and
+    ``extremes`` are left alone; else [0, 0]. ``out``: sums, extremes, lost [2, 5], grouped [2, 8], first [2, 5, 3] (along B, along A),
+    tiled. All are added to.
     """
     cell, t = np.zeros(x.shape[1]), np.empty((8, CHUNK // 4), np.float32)
     flags = np.zeros((BAND // 4, (x.shape[1] + 3) // 4), np.uint8)
@@ -207,7 +239,7 @@ def sweep(x, bits, start, end, offset, shift, cells, rows, columns, thumb, keys,
         flags[:] = 0
         for a in range(band, stop, STRIP):
             b = min(a + STRIP, stop)
-            made = _strip(x, bits, a, b, offset, shift, rows, keys, t, out) > F0
+            made = _strip(x, bits, codes, a, b, offset, shift, rows, keys, t, out) > F0
             sparse |= made
             for r in range(a, b):
                 if made:

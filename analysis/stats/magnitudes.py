@@ -2,14 +2,16 @@
 
 A key is the upper 19 bits of the float32 pattern without its sign: eight of the exponent, eleven of the mantissa (2,048 keys per
 octave). Types of 16 bits and fewer have at most eleven bits of mantissa, so each of their magnitudes has a key of its own and every
-order statistic is exact; of float32 a key holds magnitudes within one part in 2,048, and a `Tie` says how many share it. Float64 is
-rounded to float32. Only keys that occur are kept. Counts add up across tensors: a global threshold needs no concatenation.
+order statistic is exact; of float32 a key holds magnitudes within one part in 2,048, and a `Tie` says how many share it; `inside`
+fetches those of the keys that matter. Float64 is rounded to float32. Only keys that occur are kept. Counts add up across tensors: a
+global threshold needs no concatenation.
 
 Source: SENSITIVITY 8.1; ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats.histogram import CENTRE, N_BINS, bin_index
+from analysis.stats.ratios import Magnitudes
 from analysis.stats.sparsity import Measured
 
 KEY_BITS = 12
 """Bits of the float32 pattern that a key leaves out."""
 N_KEYS = 1 << 19
+INFINITE = 0x7F800000 >> KEY_BITS
+"""The first key that no finite magnitude has: it stands for all that is not finite."""
+LARGEST = float(np.finfo(np.float32).max)
 EXACT_TYPES = ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 """Types whose magnitudes all have a key of their own, as torch names them."""
 
@@ -55,24 +61,33 @@ class MagnitudeCounts:
     """How often; same length, none zero."""
     n_nonfinite: int = 0
     exact: bool = True
-    """Whether every key stands for one magnitude: True as long as only exact types were added."""
+    """Whether every key stands for one magnitude, as in values of 16 bits, however wide they are stored."""
+    n_tiny: int = 0
+    """Of the values of key 0, those that are not exactly zero: below 2^-137."""
 
     @classmethod
-    def of(cls, values: Any, dtype: str | None = None) -> MagnitudeCounts:
-        """Of a tensor or array of any shape; ``dtype`` is that of the file where the values were widened since."""
+    def of(cls, values: Any) -> MagnitudeCounts:
+        """Of a tensor or array of any shape."""
+        return cls.of_slices([values])
+
+    @classmethod
+    def of_slices(cls, slices: Iterable[Any]) -> MagnitudeCounts:
+        """Of a tensor that comes in slices of any shape, one in memory at a time."""
         made = cls()
-        made.add(values, dtype)
+        for values in slices:
+            made.add(values)
         return made
 
-    def add(self, values: Any, dtype: str | None = None) -> None:
+    def add(self, values: Any) -> None:
         """Take in a slice of any shape."""
-        name = dtype or str(values.dtype).removeprefix("torch.")
-        array = values.detach().cpu().float().numpy() if hasattr(values, "detach") else values
-        array = as_float32(np.asarray(array)).reshape(-1)
-        finite = np.isfinite(array)
-        table = np.bincount((array[finite].view(np.int32) & 0x7FFFFFFF) >> KEY_BITS)
+        array = _flat(values)
+        bits = _patterns(array)
+        bits = bits[bits < INFINITE << KEY_BITS]
+        table = np.bincount(bits >> KEY_BITS)
         keys = np.flatnonzero(table)
-        self.merge(MagnitudeCounts(keys, table[keys], array.size - int(finite.sum()), name in EXACT_TYPES or not array.size))
+        exact = not (bits & ((1 << KEY_BITS) - 1)).any() and (array.dtype != np.float64 or _is_float32(array))
+        n_tiny = int(table[0]) - int((array == 0).sum()) if len(table) else 0
+        self.merge(MagnitudeCounts(keys, table[keys], array.size - len(bits), exact, n_tiny))
 
     def merge(self, other: MagnitudeCounts) -> None:
         """Take in the counts of another tensor."""
@@ -82,6 +97,12 @@ class MagnitudeCounts:
         self.keys, self.counts = keys, counts
         self.n_nonfinite += other.n_nonfinite
         self.exact = self.exact and other.exact
+        self.n_tiny += other.n_tiny
+
+    @property
+    def n_weights(self) -> int:
+        """All values seen, finite or not."""
+        return self.n + self.n_nonfinite
 
     @property
     def n(self) -> int:
@@ -90,8 +111,8 @@ class MagnitudeCounts:
 
     @property
     def n_zero(self) -> int:
-        """Values of key 0: exact zeros, and denormal numbers below 2^-137."""
-        return int(self.counts[0]) if len(self.keys) and self.keys[0] == 0 else 0
+        """Exact zeros."""
+        return (int(self.counts[0]) if len(self.keys) and self.keys[0] == 0 else 0) - self.n_tiny
 
     @property
     def lows(self) -> NDArray[np.float64]:
@@ -103,7 +124,7 @@ class MagnitudeCounts:
         """The magnitude that stands for each key: itself where exact, else the middle of the key's range; 0 for the key of zero."""
         if self.exact:
             return self.lows
-        middle = (self.lows + key_low(np.minimum(self.keys + 1, N_KEYS // 256 * 255 - 1))) / 2
+        middle = (self.lows + key_low(np.minimum(self.keys + 1, INFINITE - 1))) / 2
         return np.where(self.keys > 0, np.maximum(middle, self.lows), 0.0)
 
     def rank(self, k: int) -> Tie:
@@ -148,11 +169,82 @@ class MagnitudeCounts:
         where = bin_index(self.lows) - CENTRE
         return np.bincount(where, self.counts, minlength=N_BINS - CENTRE).astype(np.int64)
 
+    # -----------------------------------------------------------------------------------------------------------------
+    # Thresholds
+
+    def magnitudes(self) -> Magnitudes:
+        """One magnitude per key, its middle one; what is not finite counts as the largest there is."""
+        tiny = key_low(1) / 2
+        some = self.keys > 0
+        return _counted((0.0, self.n_zero), (tiny, self.n_tiny), (self.middles[some], self.counts[some]), (LARGEST, self.n_nonfinite))
+
+    def split_at(self, key: int, found: Magnitudes) -> Magnitudes:
+        """Zeros as they are, all others below ``key`` as one magnitude, those of ``key`` as they are, all above as one: enough for a
+        threshold inside ``key``. `found`: what `inside` gave for that key."""
+        below = int(self.counts[self.keys < key].sum()) - (self.n_zero if key else 0)
+        above = int(self.counts[self.keys > key].sum()) + (self.n_nonfinite if key < INFINITE else 0)
+        low, high = key_low([max(key, 1), min(key + 1, INFINITE - 1)])
+        return _counted((0.0, self.n_zero), (low / 2, below), (found.values, found.counts), (high * 2, above))
+
+
+def threshold_keys(tensors: Iterable[MagnitudeCounts], n_removed: Iterable[int]) -> list[int]:
+    """The key that holds the last of the ``n_removed`` smallest weights of all tensors, for each number; 0 where only zeros go.
+
+    What is not finite is removed last.
+    """
+    totals = np.zeros(INFINITE + 1, np.int64)
+    for one in tensors:
+        totals[one.keys] += one.counts
+        totals[INFINITE] += one.n_nonfinite
+    gone = np.cumsum(totals)
+    return [int(np.searchsorted(gone, n, side="left")) for n in n_removed]
+
+
+def inside(slices: Iterable[Any], keys: Iterable[int]) -> Mapping[int, Magnitudes]:
+    """The magnitudes of some keys, every distinct one of them with its count; zeros are left out, what is not finite is the largest."""
+    wanted = np.zeros(INFINITE + 1, bool)
+    wanted[list(keys)] = True
+    found, owners = [np.zeros(0)], [np.zeros(0, np.int32)]
+    for part in slices:
+        array = _flat(part)
+        own = np.minimum(_patterns(array) >> KEY_BITS, INFINITE)
+        take = wanted[own] & (array != 0)
+        owners.append(own[take])
+        sizes = np.abs(array[take].astype(np.float64))
+        found.append(np.where(owners[-1] < INFINITE, sizes, LARGEST))
+    values, owner = np.concatenate(found), np.concatenate(owners)
+    return {key: Magnitudes.of(values[owner == key]) for key in sorted(set(keys))}
+
+
+def _counted(*parts: tuple[Any, Any]) -> Magnitudes:
+    """Magnitudes and their counts one after the other; those that are not there are left out."""
+    values = np.concatenate([np.atleast_1d(np.asarray(v, np.float64)) for v, _ in parts])
+    counts = np.concatenate([np.atleast_1d(np.asarray(c, np.int64)) for _, c in parts])
+    return Magnitudes(values[counts > 0], counts[counts > 0])
+
+
+def _flat(values: Any) -> NDArray[Any]:
+    """As an array of one axis: float64 as it is, all else as float32."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.numpy() if values.element_size() == 8 else values.float().numpy()
+    array = np.asarray(values).reshape(-1)
+    return array if array.dtype == np.float64 else as_float32(array)
+
+
+def _patterns(array: NDArray[Any]) -> NDArray[np.int32]:
+    """Patterns of |w| as float32."""
+    return as_float32(array).view(np.int32) & np.int32(0x7FFFFFFF)
+
+
+def _is_float32(array: NDArray[np.float64]) -> bool:
+    finite = array[np.isfinite(array)]
+    return bool((finite == as_float32(finite)).all())
+
 
 def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     """As float32; finite float64 beyond its range become its largest number, so that none turns infinite."""
     if array.dtype == np.float32:
         return array
     wide = array.astype(np.float64)
-    largest = float(np.finfo(np.float32).max)
-    return np.where(np.isfinite(wide), np.clip(wide, -largest, largest), wide).astype(np.float32)
+    return np.where(np.isfinite(wide), np.clip(wide, -LARGEST, LARGEST), wide).astype(np.float32)

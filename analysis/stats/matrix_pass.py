@@ -18,6 +18,7 @@ from analysis.stats import kernel_matrix as kernel
 from analysis.stats.kernel_groups import BAD, EMPTY, N_GROUP_COUNTS
 from analysis.stats.magnitudes import KEY_BITS, N_KEYS, MagnitudeCounts
 from analysis.stats.moments import central_of_shifted
+from analysis.stats.pattern_counts import of_patterns
 from analysis.stats.patterns import PATTERNS, TILE_SIDES, Conformance, Offender, ZeroTiles, conformance, lost_squares, n_tiles
 from analysis.stats.threads import run
 
@@ -28,6 +29,8 @@ LEAST_JOB = 1 << 18
 FAR = 1 << 62
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+NO_CODES = np.zeros((0, 0), np.uint16)
 
 
 def cell_side(n: int) -> int:
@@ -93,8 +96,11 @@ class MatrixNumbers:
 class MatrixPass:
     """Takes in slices of a stored matrix [A, B] from its first row on, and gives all numbers about it."""
 
-    def __init__(self, shape: tuple[int, int], *, exact: bool = False, threads: int = 1, careful: bool = False) -> None:
-        self.shape, self.exact, self.careful = shape, exact, careful
+    def __init__(
+        self, shape: tuple[int, int], *, exact: bool = False, threads: int = 1, careful: bool = False, values: Floats32 | None = None
+    ) -> None:
+        """``values``: of a 16-bit type the number of each pattern, [65,536]; then every slice comes with its patterns."""
+        self.shape, self.exact, self.careful, self._values = shape, exact, careful, None if careful else values
         self._cells = (cell_side(shape[0]), cell_side(shape[1]))
         cells = (-(-shape[0] // self._cells[0]), -(-shape[1] // self._cells[1]))
         self._parts = [_Sums(shape[1], cells) for _ in range(threads if shape[0] * shape[1] >= 2 * LEAST_JOB else 1)]
@@ -103,8 +109,8 @@ class MatrixPass:
         self._bounds: list[tuple[float, float]] = []
         self._tails = (Direction(), Direction())
 
-    def update(self, part: NDArray[np.float32]) -> None:
-        """The next rows [a, B], contiguous; a multiple of 32 of them, but for the last slice."""
+    def update(self, part: Floats32, codes: NDArray[np.uint16] | None = None) -> None:
+        """The next rows [a, B], contiguous; a multiple of 32 of them, but for the last slice. ``codes``: their 16-bit patterns."""
         if self._seen % kernel.BAND or part.shape[1] != self.shape[1]:
             raise ValueError(f"slices must have {self.shape[1]} columns and a multiple of {kernel.BAND} rows, got {part.shape}.")
         bits, clean = part.view(np.int32), True
@@ -115,7 +121,7 @@ class MatrixPass:
             sample = part.reshape(-1)[:4096]
             self._shift = float(sample[np.isfinite(sample)].sum(dtype=np.float64)) / sample.size
         kept = [one.extremes.copy() for one in self._parts]
-        run(self._jobs(part, bits), len(self._parts))
+        run(self._jobs(part, bits, NO_CODES if self._values is None or codes is None else codes), len(self._parts))
         if not clean:
             for one, before in zip(self._parts, kept, strict=True):
                 one.extremes[:2] = before[:2]
@@ -125,10 +131,16 @@ class MatrixPass:
     @property
     def spoiled(self) -> bool:
         """Whether a value that is not finite was met without care: nothing else may then be asked."""
+        if self._values is not None:
+            return bool(self._patterns()[~np.isfinite(self._values)].any())
         infinite = 0x7F800000
         return any(one.extremes[1] >= infinite or -(2**31) < one.extremes[0] <= -infinite - 1 for one in self._parts)
 
-    def _jobs(self, part: NDArray[np.float32], bits: NDArray[np.int32]) -> list[Any]:
+    def _patterns(self) -> NDArray[np.int64]:
+        """How often each 16-bit pattern occurs."""
+        return np.array([one.keys[: kernel.N_PATTERNS] for one in self._parts]).sum(0, dtype=np.int64)
+
+    def _jobs(self, part: Floats32, bits: NDArray[np.int32], codes: NDArray[np.uint16]) -> list[Any]:
         n_jobs = max(1, min(4 * len(self._parts), part.size // LEAST_JOB)) if len(self._parts) > 1 else 1
         step = -(-len(part) // (kernel.BAND * n_jobs)) * kernel.BAND
 
@@ -136,7 +148,8 @@ class MatrixPass:
             def work(worker: int) -> None:
                 mine, end = self._parts[worker], min(start + step, len(part))
                 kernel.sweep(
-                    part, bits, start, end, self._seen, self._shift, self._cells, self._rows, mine.columns, mine.thumb, mine.keys, mine.out
+                    part, bits, codes, start, end, self._seen, self._shift, self._cells, self._rows,
+                    mine.columns, mine.thumb, mine.keys, mine.out,
                 )  # fmt: skip
 
             return work
@@ -170,8 +183,12 @@ class MatrixPass:
         n_bad = int(self._bad_rows.sum())
         rows[2] -= self._bad_rows
         columns[2] -= self._bad_columns
-        n, sums = self.shape[0] * self.shape[1] - n_bad, self._total("sums")
-        low, high = self._range(n)
+        n = self.shape[0] * self.shape[1] - n_bad
+        if self._values is None:
+            sums, (low, high) = self._total("sums"), self._range(n)
+            magnitudes = self._magnitudes(n_bad, int(rows[2].sum()), max(abs(low), abs(high)))
+        else:
+            sums, low, high, magnitudes = of_patterns(self._patterns(), self._values, self._shift)
         return MatrixNumbers(
             shape=self.shape,
             n=n,
@@ -185,7 +202,7 @@ class MatrixPass:
             moments=self._moments(n, n_bad, sums),
             low=low,
             high=high,
-            magnitudes=self._magnitudes(n_bad, max(abs(low), abs(high))),
+            magnitudes=magnitudes,
             thumb=np.sqrt(self._total("thumb") / self._cell_sizes()),
             along_b=self._direction(0),
             along_a=self._direction(1),
@@ -214,7 +231,7 @@ class MatrixPass:
         mean, m2, m3, m4 = central_of_shifted(n, c, *powers)
         return mean, max(m2, 0.0), m3, max(m4, 0.0)
 
-    def _magnitudes(self, n_bad: int, largest: float) -> MagnitudeCounts:
+    def _magnitudes(self, n_bad: int, n_zero: int, largest: float) -> MagnitudeCounts:
         least = min(int(one.extremes[2]) for one in self._parts)
         first = (least + 1) >> KEY_BITS if least < 2**31 else 0
         last = (int(np.float32(largest).view(np.int32)) >> KEY_BITS) + 1
@@ -227,7 +244,7 @@ class MatrixPass:
         elif zero:
             keys, counts = np.concatenate([[0], keys]), np.concatenate([[zero], counts])
         some = counts > 0
-        return MagnitudeCounts(keys[some], counts[some], n_bad, self.exact)
+        return MagnitudeCounts(keys[some], counts[some], n_bad, self.exact, zero - n_zero)
 
     def _cell_sizes(self) -> Floats:
         sides = [np.diff(np.append(np.arange(0, n, side), n)) for n, side in zip(self.shape, self._cells, strict=True)]

@@ -2,8 +2,10 @@
 
 1. One threshold for the whole series: the magnitude below which the chosen share of the last checkpoint's matrices lies (METHODS A1).
 2. Checkpoint by checkpoint, one tensor at a time beside the same tensor of the checkpoint before: zeros, near zeros, weights below the
-   threshold, norms, PQ Index, and what changed.
-3. Over the series: the largest jump of each share, the deviation from the cubic pruning schedule (A4), phases of the PQ Index (A12).
+   threshold, norms, PQ Index, and what changed; and, as `weight_sparsity` has them, groups of N of M, tiles, dead rows and columns,
+   concentration, and what each matrix is pruned to; of matrices that are not too wide, ranks and outliers as `weight_spectrum` has them.
+3. Over the series: the largest jump of each share, the deviation from the cubic pruning schedule (A4), phases of the PQ Index (A12), and
+   the step at which each matrix changed its structure.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from analysis.weights import checkpoint_timeline_figures as figures
 from analysis.weights.checkpoint_diff_blocks import one_thread
 from analysis.weights.checkpoint_timeline_findings import findings
 from analysis.weights.checkpoint_timeline_measuring import Level, measure, quantile
+from analysis.weights.checkpoint_timeline_structure import ScopeSums, look, measure_rows, structure_row
 from analysis.weights.checkpoint_timeline_tables import TABLES, TENSORS
 from analysis.weights.weight_sparsity import role_of
 
 ALL, MATRICES = "all weights", "matrices"
+MEMORY = 10**9
+"""Bytes beside Python and its libraries: slices of a tensor and of the one before, and the rows of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,13 @@ class CheckpointTimelineConfig:
         1e-3, help="A weight is near zero up to this share of its tensor's root mean square", unit="x rms", ge=0.0, le=1.0
     )
     phase_tolerance: float = setting(0.01, help="Moves of the PQ Index up to this size are no turn of a phase", ge=0.0, le=1.0)
+    rank_side: int = setting(
+        512,
+        help="Ranks and outliers of matrices whose shorter side is at most this, which takes longer than all else; 0 for none",
+        unit="rows or columns",
+        ge=0,
+        le=1 << 14,
+    )
 
 
 def run(config: CheckpointTimelineConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -53,22 +65,62 @@ def run(config: CheckpointTimelineConfig, inputs: Mapping[str, Any], work: Any) 
     places = {str(one.step): place for place, one in enumerate(series)}
     for name in work.units(list(places), what="checkpoints"):
         place = places[name]
-        before = _tensors(series[place - 1]) if place else {}
-        scopes = {ALL: Level.empty(), MATRICES: Level.empty()}
-        counts = dict.fromkeys(scopes, 0)
-        now = _tensors(series[place])
+        taken = _Checkpoint(config, series[place].step, has_blocks, threshold)
+        before, now = _tensors(series[place - 1]) if place else {}, _tensors(series[place])
         for done, tensor in enumerate(now.values()):
-            with one_thread():
-                seen = measure(tensor, _same(tensor, before), config.near, threshold)
-            yield "timeline_tensors", {column: [value] for column, value in _tensor_row(series[place].step, tensor, seen).items()}
-            for scope in _scopes(tensor, has_blocks):
-                scopes[scope].merge(seen)
-                counts[scope] += 1
+            taken.take(tensor, _same(tensor, before))
             work.report((done + 1) / len(now))
-        work.save_state(_state(series[place].step, scopes, counts))
+        yield from taken.rows()
+        work.save_state(taken.state())
     rows, facts = findings(series, dict(work.states("checkpoints")), config.phase_tolerance)
     work.facts |= {"threshold": threshold, "level": config.level, "has_blocks": has_blocks} | facts
     yield from rows
+
+
+class _Checkpoint:
+    """One checkpoint of the series, taken in tensor by tensor."""
+
+    def __init__(self, config: CheckpointTimelineConfig, step: int, has_blocks: bool, threshold: float) -> None:
+        from analysis.weights.rows import RowsOf
+
+        self._config, self._step, self._has_blocks, self._threshold = config, step, has_blocks, threshold
+        self._rows = RowsOf()
+        self._levels = {ALL: Level.empty(), MATRICES: Level.empty()}
+        self._sums = {ALL: ScopeSums(), MATRICES: ScopeSums()}
+        self._counts = dict.fromkeys(self._levels, 0)
+        self._structures: dict[str, str] = {}
+
+    def take(self, tensor: Any, before: Any | None) -> None:
+        """A tensor, and the same of the checkpoint before."""
+        import torch
+
+        threads = torch.get_num_threads()
+        with one_thread():
+            level = measure(tensor, before, self._config.near, self._threshold)
+            seen = look(tensor, self._config.near, self._config.rank_side, threads)
+        scopes = _scopes(tensor, self._has_blocks)
+        self._rows.add("timeline_tensors", _tensor_row(self._step, tensor, level))
+        self._rows.add("timeline_measures", measure_rows(self._step, tensor, seen))
+        self._rows.add("timeline_structures", structure_row(self._step, tensor, seen))
+        if MATRICES in scopes:
+            self._structures[tensor.name] = seen.structure
+        for scope in scopes:
+            self._levels[scope].merge(level)
+            self._sums[scope].add(seen.measures)
+            self._counts[scope] += 1
+
+    def rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Rows by table."""
+        yield from self._rows.tables.items()
+        for scope, sums in self._sums.items():
+            yield "timeline_scope_measures", sums.rows(self._step, scope)
+
+    def state(self) -> dict[str, Any]:
+        """What the findings over the series need of it."""
+        import numpy as np
+
+        words = {"names": np.array(list(self._structures), "U"), "structures": np.array(list(self._structures.values()), "U")}
+        return words | _state(self._step, self._levels, self._counts)
 
 
 def _tensors(checkpoint: Any) -> dict[str, Any]:
@@ -173,7 +225,7 @@ CHECKPOINT_TIMELINE = Analysis(
     slug="checkpoint_timeline",
     title="Timeline of checkpoints",
     question="When, how abruptly and in which phases did the weights become sparse over training?",
-    version=1,
+    version=2,
     kind="static",
     sources=(
         Source("The Emergence of Essential Sparsity in Large Pre-trained Models", "Jaiswal et al., NeurIPS 2023, arXiv 2306.03805", "K"),
@@ -187,6 +239,8 @@ CHECKPOINT_TIMELINE = Analysis(
     figures=(
         Figure("sparsity", "Sparsity over training", "timeline", figures.draw_sparsity),
         Figure("schedule", "Zeros beside the cubic schedule", "timeline", figures.draw_schedule),
+        Figure("structure", "Structure over training", "timeline_scope_measures", figures.draw_structure),
+        Figure("concentration", "Concentration over training", "timeline_scope_measures", figures.draw_concentration),
         Figure("pq_index", "PQ Index over training", "timeline", figures.draw_pq_index),
         Figure(
             "change",
@@ -197,5 +251,6 @@ CHECKPOINT_TIMELINE = Analysis(
         ),
     ),
     takes="series",
+    memory=lambda config, facts: MEMORY,
     headlines=headlines,
 )

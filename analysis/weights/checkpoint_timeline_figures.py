@@ -86,6 +86,59 @@ def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     )
 
 
+_STRUCTURES = {
+    ("conforming_share", "2 of 4 kept, input"): "groups that are 2 of 4",
+    ("conforming_share", "4 of 8 kept, input"): "groups that are 4 of 8",
+    ("zero_tile_share", "side 4"): "tiles of 4 all zero",
+    ("zero_tile_share", "side 16"): "tiles of 16 all zero",
+    ("zero_row_share", "whole"): "rows all zero",
+    ("zero_column_share", "whole"): "columns all zero",
+}
+_CONCENTRATIONS = {("gini", "whole"): "Gini index", ("hoyer", "whole"): "Hoyer sparsity"}
+
+
+def _named(rows: Any, names: Mapping[tuple[str, str], str]) -> Any:
+    shown = _matrices(rows)
+    what = [names.get(pair) for pair in zip(shown["measure"], shown["detail"])]
+    return shown.assign(what=what).dropna(subset=["what"])[["step", "what", "value", "n_tensors"]].reset_index(drop=True)
+
+
+def draw_structure(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Shares of groups, tiles and lines that are as a structure asks for, over steps."""
+    data = _named(rows, _STRUCTURES)
+    if data.empty:
+        raise NothingToDraw("no matrix of the series has groups, tiles or lines, and structure is of those.")
+    return FigureSpec(
+        kind="line",
+        data=data,
+        x=_steps(data),
+        y=Axis("value", "Share", "share of all of its kind", bounds=(0.0, 1.0)),
+        series=Series("what", "Share of", tuple(name for name in _STRUCTURES.values() if name in set(data["what"]))),
+        title="Structure of the zeros over training",
+        sentence=f"Groups along the input, tiles and lines of the matrices, {data['step'].nunique():,} checkpoints of "
+        f"{provenance['model_label']}. {provenance['facts']['structure_words']}",
+        notes=("A group of 4 is 2 of 4 with at most 2 weights that are not zero.",),
+    )
+
+
+def draw_concentration(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Mean Gini index and Hoyer sparsity of the matrices over steps."""
+    data = _named(rows, _CONCENTRATIONS)
+    if data.empty:
+        raise NothingToDraw("all weights of all checkpoints are zero, and concentration is of something that is not.")
+    return FigureSpec(
+        kind="line",
+        data=data,
+        x=_steps(data),
+        y=Axis("value", "Concentration", bounds=(0.0, 1.0)),
+        series=Series("what", "Measure", tuple(_CONCENTRATIONS.values())),
+        title="How few weights carry the matrices, over training",
+        sentence=f"Mean over up to {int(data['n_tensors'].max()):,} matrices, each counting the same, at {data['step'].nunique():,} "
+        f"checkpoints of {provenance['model_label']}.",
+        notes=("0: all magnitudes are equal; near 1: few weights carry all.",),
+    )
+
+
 def draw_change(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Relative change since the checkpoint before, step by layer."""
     inside = rows[rows["layer"].notna() & rows["change_norm"].notna()]

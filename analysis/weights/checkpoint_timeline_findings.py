@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.stats.timeline import cubic, is_abrupt, largest_jump, phases, schedule
+from analysis.weights.checkpoint_timeline_structure import turns
 from analysis.weights.checkpoint_timeline_tables import TIMELINE
 
 MATRICES = "matrices"
@@ -22,8 +23,10 @@ def findings(series: Sequence[Any], states: Mapping[str, Mapping[str, Any]], tol
     jumps, jump_words = _jumps(steps, inside)
     planned, schedule_words = _schedule(steps, inside)
     parts, phase_words = _phases(inside, tolerance)
-    tables = {"timeline": rows, "timeline_jumps": jumps, "timeline_schedule": planned, "timeline_phases": parts}
+    changed, structure_words = turns(sorted({row["step"] for row in rows}), {int(one["step"][0]): one for one in states.values()})
+    tables = {"timeline": rows, "timeline_jumps": jumps, "timeline_schedule": planned, "timeline_phases": parts, "timeline_turns": changed}
     facts = {"steps": steps, "jump_words": jump_words, "schedule_words": schedule_words, "phase_words": phase_words}
+    facts["structure_words"] = structure_words
     return [(name, _columns(found)) for name, found in tables.items() if found], facts
 
 

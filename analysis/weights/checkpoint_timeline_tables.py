@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analysis.spec import Column, Table
+from analysis.weights.checkpoint_timeline_structure_tables import STRUCTURE_TABLES
 
 _SHARE = (0.0, 1.0)
 _COUNT = (0, 1e18)
@@ -171,4 +172,4 @@ PHASES = Table(
     summary=True,
 )
 
-TABLES = (TENSORS, TIMELINE, JUMPS, SCHEDULE, PHASES)
+TABLES = (TENSORS, TIMELINE, JUMPS, SCHEDULE, PHASES, *STRUCTURE_TABLES)

@@ -26,6 +26,8 @@ PRUNED = 0.99
 """A checkpoint whose matrices have less than this density is taken as pruned: figures show its own density."""
 SLICE = 1 << 22
 """Weights per slice."""
+MEMORY = 10**9
+"""Bytes beside Python and its libraries: a slice with its keys, and counts of at most 2^19 keys per tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def run(config: LayerRatiosConfig, inputs: Mapping[str, Any], work: Any) -> Iter
         work.save_state({"keys": counted.keys, "counts": counted.counts, "facts": _facts(counted)})
     counts = {name: _restored(state) for name, state in work.states("tensors")}
     counts = {name: counts[name] for name in tensors}
-    n = sum(one.n for one in counts.values())
+    n = sum(one.n_weights for one in counts.values())
     own = 1.0 - sum(one.n_zero for one in counts.values()) / n
     shown = own if own < PRUNED else config.density
     levels = sorted({*LEVELS, config.density, own})
@@ -96,7 +98,7 @@ class Layers:
 
         from analysis.stats.ratios import SHAPE_METHODS, densities, magnitude_kept
 
-        sizes = np.array([one.n for one in self.counts.values()])
+        sizes = np.array([one.n_weights for one in self.counts.values()])
         if method in SHAPE_METHODS:
             shapes = [matrix_sizes(t) for t in self.tensors.values()]
             return densities(shapes, level, method, sizes=sizes, power=self.config.erk_power)
@@ -127,9 +129,9 @@ def matrix_sizes(tensor: Any) -> tuple[int, ...]:
 
 def count_tensor(tensor: Any) -> Any:
     """Its magnitudes by key, read in slices."""
-    from analysis.stats.magnitude_keys import count_keys
+    from analysis.stats.magnitudes import MagnitudeCounts
 
-    return count_keys(_slices(tensor))
+    return MagnitudeCounts.of_slices(_slices(tensor))
 
 
 def _slices(tensor: Any) -> Iterator[Any]:
@@ -139,26 +141,27 @@ def _slices(tensor: Any) -> Iterator[Any]:
 def _facts(counted: Any) -> Any:
     import numpy as np
 
-    return np.array([counted.n_zero, counted.exact], np.int64)
+    return np.array([counted.n_nonfinite, counted.exact, counted.n_tiny], np.int64)
 
 
 def _restored(state: Mapping[str, Any]) -> Any:
-    from analysis.stats.magnitude_keys import KeyCounts
+    from analysis.stats.magnitudes import MagnitudeCounts
 
-    return KeyCounts(state["keys"], state["counts"], int(state["facts"][0]), bool(state["facts"][1]))
+    n_nonfinite, exact, n_tiny = state["facts"].tolist()
+    return MagnitudeCounts(state["keys"], state["counts"], n_nonfinite, bool(exact), n_tiny)
 
 
 def _thresholds(counts: Mapping[str, Any], levels: Sequence[float]) -> dict[float, int]:
-    from analysis.stats.magnitude_keys import threshold_keys
+    from analysis.stats.magnitudes import threshold_keys
     from analysis.stats.ratios import n_removed
 
-    n = sum(one.n for one in counts.values())
+    n = sum(one.n_weights for one in counts.values())
     return dict(zip(levels, threshold_keys(counts.values(), [n_removed(n, level) for level in levels])))
 
 
 def _at_thresholds(tensor: Any, keys: set[int]) -> dict[str, Any]:
     """Every magnitude of some keys, and how often it is there."""
-    from analysis.stats.magnitude_keys import inside
+    from analysis.stats.magnitudes import inside
 
     arrays = {}
     for key, found in inside(_slices(tensor), keys).items():
@@ -173,7 +176,7 @@ def _at_thresholds(tensor: Any, keys: set[int]) -> dict[str, Any]:
 def _tensor_row(tensor: Any, counted: Any) -> dict[str, list[Any]]:
     values = (
         tensor.name, tensor.layer, tensor.kind, role_of(tensor), list(matrix_sizes(tensor)), tensor.shape[0] if tensor.stacked else 1,
-        counted.n, counted.n_zero, 1.0 - counted.n_zero / counted.n, counted.exact,
+        counted.n_weights, counted.n_zero, 1.0 - counted.n_zero / counted.n_weights, counted.exact,
     )  # fmt: skip
     return {column.name: [value] for column, value in zip(RATIO_TENSORS.columns, values, strict=True)}
 
@@ -184,7 +187,7 @@ def _at_level(layers: Layers, level: float, shown: float) -> Iterator[tuple[str,
 
     from analysis.stats.ratios import MAGNITUDE_METHODS, SHAPE_METHODS, Infeasible, floor_weights
 
-    sizes = np.array([one.n for one in layers.counts.values()])
+    sizes = np.array([one.n_weights for one in layers.counts.values()])
     least = floor_weights(int(sizes.sum()), layers.config.floor_percent)
     unaided = layers.densities(level, "global")
     for method in (*SHAPE_METHODS, *MAGNITUDE_METHODS):
@@ -204,8 +207,8 @@ def _rows(layers: Layers, level: float, method: str, found: Any, repaired: Any) 
     for (name, tensor), density, lifted in zip(layers.tensors.items(), found.tolist(), repaired.tolist()):
         one = layers.counts[name]
         values = (
-            level, method, name, tensor.layer, role_of(tensor), one.n, min(1.0, density), 1.0 - one.n_zero / one.n,
-            is_empty(density, one.n), lifted,
+            level, method, name, tensor.layer, role_of(tensor), one.n_weights, min(1.0, density), 1.0 - one.n_zero / one.n_weights,
+            is_empty(density, one.n_weights), lifted,
         )  # fmt: skip
         for column, value in zip(rows, values, strict=True):
             rows[column].append(value)
@@ -224,7 +227,7 @@ def _totals(
 
     from analysis.stats.ratios import distance
 
-    sizes = np.array([one.n for one in layers.counts.values()])
+    sizes = np.array([one.n_weights for one in layers.counts.values()])
     own = 1.0 - np.array([one.n_zero for one in layers.counts.values()]) / sizes
     known = infeasible is None
     values = (
@@ -245,7 +248,7 @@ LAYER_RATIOS = Analysis(
     slug="layer_ratios",
     title="Layer ratios",
     question="How would pruning methods share one overall density out among the layers, and what does the checkpoint have?",
-    version=1,
+    version=2,
     kind="static",
     sources=(
         Source("The Unreasonable Effectiveness of Random Pruning", "Liu et al., ICLR 2022 (uniform, uniform+, ER, ERK)", "C"),
@@ -257,4 +260,5 @@ LAYER_RATIOS = Analysis(
     run=run,
     figures=tuple(Figure(*figure) for figure in FIGURES),
     needs=needs,
+    memory=lambda config, facts: MEMORY,
 )

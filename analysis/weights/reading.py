@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,17 @@ from analysis.stats.magnitudes import EXACT_TYPES, MagnitudeCounts, as_float32
 from analysis.stats.matrix_pass import Direction, MatrixNumbers, MatrixPass
 from analysis.stats.moments import merge_moments
 from analysis.stats.patterns import Conformance, Offender, ZeroTiles
+from analysis.weights.checkpoint_diff_blocks import one_thread
 
 SLICE = 1 << 24
 """Weights read at a time of a tensor in a file: 64 MB of float32, whatever its size."""
 LINE = 4096
 """Weights in a line of a vector."""
-WIDENED = 1 << 20
-"""Weights of other types widened to float32 at a time, in a buffer that stays in the cache."""
+WIDENED = 1 << 18
+"""Weights of other types widened to float32 at a time and thread, in a buffer that stays in the cache."""
+
+Slices = Iterator[tuple[NDArray[np.float32], NDArray[np.uint16] | None, NDArray[np.float32] | None]]
+"""Rows as float32; of 16-bit types also their patterns as stored, and the number of each of the 65,536 patterns."""
 
 
 @dataclass
@@ -57,7 +62,16 @@ class TensorNumbers:
 
 
 def read_numbers(info: Any, threads: int = 1) -> TensorNumbers:
-    """All numbers of one tensor (a `TensorInfo`). Memory: one slice and a few numbers per line."""
+    """All numbers of one tensor (a `TensorInfo`). Memory: one slice and a few numbers per line.
+
+    ``threads`` are those of the compiled loops. torch keeps to one: widening slice by slice is many small steps, for each of which its
+    threads would wait for each other, and on a busy machine that costs many times the work itself.
+    """
+    with one_thread():
+        return _read_numbers(info, threads)
+
+
+def _read_numbers(info: Any, threads: int) -> TensorNumbers:
     turned = info.input_axis is not None and info.input_axis == int(info.stacked) and len(info.shape) == 2 + int(info.stacked)
     found = []
     for careful in (False, True):
@@ -71,47 +85,49 @@ def read_numbers(info: Any, threads: int = 1) -> TensorNumbers:
 def _matrices(info: Any, threads: int, careful: bool) -> Iterator[MatrixNumbers | None]:
     """Of each stored matrix; None where its pass was spoiled, and nothing after it."""
     exact = info.dtype in EXACT_TYPES
-    for shape, slices in _stored(info):
-        one = MatrixPass(shape, exact=exact, threads=threads, careful=careful)
-        for part in slices:
-            one.update(part)
-        yield None if one.spoiled else one.end()
-        if one.spoiled:
+    for shape, slices in _stored(info, threads):
+        one = None
+        for part, codes, values in slices:
+            one = one or MatrixPass(shape, exact=exact, threads=threads, careful=careful, values=values)
+            one.update(part, codes)
+        if one is None or one.spoiled:
+            yield None
             return
+        yield one.end()
 
 
-def _stored(info: Any) -> Iterator[tuple[tuple[int, int], Iterator[NDArray[np.float32]]]]:
+def _stored(info: Any, threads: int) -> Iterator[tuple[tuple[int, int], Slices]]:
     """Each matrix as it lies in storage: its shape, and slices of its rows."""
     if info.stacked:
         for part in info.read_slices(max(1, SLICE // max(1, info.numel // info.shape[0]))):
             for matrix in part:
-                yield (matrix.shape[0], matrix.shape[1]), _slices(matrix)
+                yield (matrix.shape[0], matrix.shape[1]), _slices(matrix, threads)
         return
     if info.matrix_shape is None:
-        yield from _vector(info)
+        yield from _vector(info, threads)
         return
     _, rows, columns = info.matrix_shape
     if info.input_axis == 0 and len(info.shape) > 2:
-        yield (rows, columns), _slices(info.matrices()[0])
+        yield (rows, columns), _slices(info.matrices()[0], threads)
         return
     if info.input_axis == 0:
         rows, columns = columns, rows
     step = _step(columns, SLICE)
     if rows <= step or info.shape[0] != rows:
-        yield (rows, columns), _slices(info.read().reshape(rows, columns))
+        yield (rows, columns), _slices(info.read().reshape(rows, columns), threads)
     else:
-        yield (rows, columns), (one for part in info.read_slices(step) for one in _slices(part.reshape(-1, columns)))
+        yield (rows, columns), (one for part in info.read_slices(step) for one in _slices(part.reshape(-1, columns), threads))
 
 
-def _vector(info: Any) -> Iterator[tuple[tuple[int, int], Iterator[NDArray[np.float32]]]]:
+def _vector(info: Any, threads: int) -> Iterator[tuple[tuple[int, int], Slices]]:
     """A vector as lines of `LINE` weights, so that a very long one keeps no number per weight; and what is left over."""
     for part in info.read_slices(SLICE):
         flat = part.reshape(-1)
         whole = len(flat) // LINE * LINE
         if whole:
-            yield (whole // LINE, LINE), _slices(flat[:whole].reshape(-1, LINE))
+            yield (whole // LINE, LINE), _slices(flat[:whole].reshape(-1, LINE), threads)
         if whole < len(flat):
-            yield (1, len(flat) - whole), _slices(flat[whole:].reshape(1, -1))
+            yield (1, len(flat) - whole), _slices(flat[whole:].reshape(1, -1), threads)
 
 
 def _step(columns: int, size: int) -> int:
@@ -119,21 +135,30 @@ def _step(columns: int, size: int) -> int:
     return max(1, size // columns // 32) * 32
 
 
-def _slices(matrix: Any) -> Iterator[NDArray[np.float32]]:
+def _slices(matrix: Any, threads: int) -> Slices:
     """Slices of rows as float32, contiguous: the tensor's own memory where it can be, else a buffer the next slice will overwrite."""
     import torch
 
     matrix = matrix.detach()
     if matrix.dtype == torch.float32 and matrix.is_contiguous() and matrix.device.type == "cpu":
-        yield matrix.numpy()
+        yield matrix.numpy(), None, None
         return
-    buffer = None
-    for part in matrix.split(_step(matrix.shape[1], WIDENED)):
+    values, buffer = (_values_of(matrix.dtype) if matrix.dtype in (torch.bfloat16, torch.float16) else None), None
+    for part in matrix.split(_step(matrix.shape[1], WIDENED * threads)):
         if part.dtype == torch.float64:
-            yield np.ascontiguousarray(as_float32(part.cpu().numpy()))
+            yield np.ascontiguousarray(as_float32(part.cpu().numpy())), None, None
             continue
         buffer = part.new_empty(part.shape, dtype=torch.float32, device="cpu") if buffer is None else buffer
-        yield buffer[: len(part)].copy_(part).numpy()
+        codes = None if values is None else part.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
+        yield buffer[: len(part)].copy_(part).numpy(), codes, values
+
+
+@lru_cache
+def _values_of(dtype: Any) -> NDArray[np.float32]:
+    """The number each pattern of a 16-bit type stands for, [65,536]."""
+    import torch
+
+    return torch.from_numpy(np.arange(1 << 16, dtype=np.uint16).view(np.int16)).view(dtype).float().numpy()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

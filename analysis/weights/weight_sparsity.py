@@ -20,7 +20,7 @@ from analysis.weights.glance import STRIPES, headlines
 from analysis.weights.sparsity_figures import FIGURES
 from analysis.weights.tables import LAYER_WEIGHTS, TABLES, TOTALS
 
-UNIT = 1 << 25
+UNIT = 1 << 27
 """Weights per unit of work: small tensors share one, so that writing does not cost more than measuring."""
 MEMORY = 5 * 10**8
 """Bytes beside Python and its libraries: slices, sums per line and a unit's rows, whatever the model's size. Measured: 0.02 GB."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.stats.drops import crossing, drop_difference, drop_draws, drop_point, sharpest_bend, smooth
+from analysis.stats.drops import crossing, drop_difference, drop_draws, drop_point, drop_spread, sharpest_bend, smooth
 from analysis.stats.paired import Resample
 
 GRID = np.round(np.arange(0, 1, 0.1), 1)
@@ -137,6 +137,16 @@ def test_without_noise_the_interval_is_the_point():
     assert [c.level for c in (found.low, found.point, found.high)] == pytest.approx([0.5125] * 3)
 
 
+def test_a_bump_that_smoothing_takes_back_moves_neither_end_of_the_interval_nor_the_draws():
+    """Raw, the running maximum crosses 0.015 at 0.075; smoothed, the curve, its band and every draw cross it just above 0.2."""
+    sums, counts = documents([0, 0.02, 0.005, 0.2], 60, spread=0.05)
+    resample = Resample.of(counts, draws=200)
+    found = drop_point([0, 0.1, 0.2, 0.3], sums, 0.015, resample)
+    assert found.raw.level == pytest.approx(0.075)
+    assert [c.level for c in (found.low, found.point, found.high)] == pytest.approx([0.205] * 3, abs=0.005)
+    assert drop_draws([0, 0.1, 0.2, 0.3], resample.means(sums), 0.015)[0] == pytest.approx(0.2, abs=0.005)
+
+
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     hits = 0
     for seed in range(150):
@@ -209,3 +219,23 @@ def test_the_hint_finds_the_hinge_and_nothing_on_a_straight_line():
 def test_the_hint_is_at_the_hinge_with_uneven_levels_too():
     levels = np.array([0, 0.1, 0.4, 0.5, 0.55, 0.9])
     assert sharpest_bend(levels, np.maximum(0, 4 * (levels - 0.5))).level == 0.5
+
+
+def drawn(*s):
+    """Drop points at these levels: the loss rises from 0 there to 1 a tenth of a level later, so that 0.5 is crossed in between."""
+    resample = Resample.of(np.ones(40))
+    return [drop_point([0, level - 0.05, level + 0.05], np.outer([0, 0, 1], np.ones(40)), 0.5, resample) for level in s]
+
+
+def test_the_spread_over_draws_is_that_of_their_drop_points():
+    spread = drop_spread(drawn(0.4, 0.5, 0.6))
+    assert (spread.n, spread.low, spread.high) == (3, pytest.approx(0.4), pytest.approx(0.6)) and spread.sd == pytest.approx(0.1)
+    assert spread.words == "over 3 draws 0.4 to 0.6, standard deviation 0.1; a headline needs at least 5"
+    assert "headline" not in drop_spread(drawn(0.4, 0.5, 0.6, 0.5, 0.5)).words
+
+
+def test_draws_without_a_drop_point_leave_no_spread_rather_than_that_of_the_others():
+    flat = drop_point([0, 0.5], np.zeros((2, 40)), 0.5, Resample.of(np.ones(40)))
+    spread = drop_spread([*drawn(0.4, 0.5), flat])
+    assert spread.sd is None and spread.low is None and spread.words.startswith("2 of 3 draws have a drop point")
+    assert drop_spread(drawn(0.4)).sd is None and "one draw" in drop_spread(drawn(0.4)).words

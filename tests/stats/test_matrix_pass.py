@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.stats.magnitudes import MagnitudeCounts
 from analysis.stats.matrix_pass import MatrixPass, cell_side
@@ -142,3 +143,37 @@ def test_slices_must_fit():
         one.update(np.zeros((8, 8), np.float32))
     with pytest.raises(ValueError, match="all 40 rows"):
         one.end()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_counting_the_patterns_of_a_16_bit_type_gives_the_same_numbers(dtype, threads):
+    """Zeros of both signs, denormals, a zero row, a zero column, and a shape that fills no group at its ends."""
+    generator = torch.Generator().manual_seed(0)
+    stored = (torch.randn(837, 1003, generator=generator) * 0.05).to(dtype)
+    stored[3], stored[:, 70], stored[5, 5], stored[6, :3] = 0.0, 0.0, -0.0, torch.tensor([1e-7, -1e-39, 3e-6]).to(dtype)
+    codes = stored.view(torch.int16).numpy().view(np.uint16)
+    values = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).roll(1 << 15).view(dtype).float().numpy()
+    one, other = MatrixPass((837, 1003), exact=True), MatrixPass((837, 1003), exact=True, threads=threads, values=values)
+    one.update(stored.float().numpy())
+    other.update(stored.float().numpy(), codes)
+    wanted, found = one.end(), other.end()
+    assert (found.n, found.n_zero, found.low, found.high) == (wanted.n, wanted.n_zero, wanted.low, wanted.high)
+    assert found.rows == pytest.approx(wanted.rows, rel=1e-13)
+    assert found.columns == pytest.approx(wanted.columns, rel=1e-13)
+    assert (found.l1, found.root_sum, found.square_sum) == pytest.approx((wanted.l1, wanted.root_sum, wanted.square_sum), rel=1e-12)
+    assert found.moments == pytest.approx(wanted.moments, rel=1e-9, abs=1e-12)
+    assert found.magnitudes.keys.tolist() == wanted.magnitudes.keys.tolist()
+    assert found.magnitudes.counts.tolist() == wanted.magnitudes.counts.tolist()
+    assert (found.magnitudes.n_zero, found.magnitudes.exact) == (wanted.n_zero, True)
+    assert found.tiles == wanted.tiles and found.along_a.conforming == wanted.along_a.conforming
+
+
+def test_a_16_bit_pattern_that_is_no_number_spoils_the_pass():
+    stored = torch.ones(32, 8, dtype=torch.bfloat16)
+    values = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).roll(1 << 15).view(torch.bfloat16).float().numpy()
+    for bad, spoiled in ((1.0, False), (float("nan"), True), (float("-inf"), True)):
+        stored[4, 4] = bad
+        one = MatrixPass((32, 8), exact=True, values=values)
+        one.update(stored.float().numpy(), stored.view(torch.int16).numpy().view(np.uint16))
+        assert one.spoiled is spoiled
