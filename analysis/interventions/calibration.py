@@ -34,6 +34,8 @@ __all__ = ["Calibration", "MatrixInputs", "calibrate"]
 
 FISHER_BYTES = 8 * 2**30
 """Largest size of all inverse Fisher blocks together."""
+TEMPERATURE = 200.0
+"""By which GraSP divides logits (METHODS A3)."""
 DENSE_INPUT = (
     "inputs are those of the dense model, captured once for all levels; the published procedure re-captures them after pruning earlier "
     "blocks"
@@ -67,7 +69,7 @@ def calibrate(
     task: Task | None = None,
     block: int = obert.BLOCK,
     damp: float = obert.DAMP,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     report: Callable[[float], None] = lambda share: None,
 ) -> Calibration:
     """Measure what is needed of every matrix of the scope.

@@ -80,6 +80,10 @@ def saved(model: nn.Module, members: Sequence[Member], readers: Readers | None =
         try:
             yield weights
         finally:
-            weights.restore()
+            try:
+                weights.restore()
+            except KeyboardInterrupt:  # of an impatient user: half of the weights may be back
+                weights.restore()
+                raise
     finally:
         _HELD.difference_update(storages)

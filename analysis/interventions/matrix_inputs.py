@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,17 @@ from analysis.spec import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from analysis.interventions.spec import Need
+
+_MEASURED: dict[Need, str] = {
+    "inputs": "square_sum",
+    "gram": "gram",
+    "gradients": "gradient",
+    "fisher": "fisher_inverse",
+    "hessian": "hessian_gradient",
+}
+"""What holds each need."""
 
 
 @dataclass
@@ -54,6 +66,10 @@ class MatrixInputs:
         """Of x_j over rows, divided by their number [d_in]; 0 and up."""
         n = max(1, self.n)
         return (self.want("square_sum") / n - (self.want("total") / n) ** 2).clamp(min=0)
+
+    def has(self, needs: Collection[Need]) -> bool:
+        """Whether all of this was measured: of an expert that no token reached there may be gradients, and no inputs."""
+        return all(getattr(self, _MEASURED[need]) is not None for need in needs)
 
     def want(self, name: str) -> Tensor:
         """One of the measured tensors. Raises `UserError` where it was not asked for."""

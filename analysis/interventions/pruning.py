@@ -62,12 +62,13 @@ class WeightPruning(Intervention):
     """Read the dense weights from the model's files again instead of keeping a copy."""
 
     def __post_init__(self) -> None:
-        if self.scope == "global" and self.ratio is not None:
-            raise UserError(
-                f"ratio {self.ratio.slug} must go with scope per_matrix or per_row, got global; a global order has shares of its own."
-            )
+        if self.ratio is not None and (self.scope == "global" or self.structure.pattern is not None):
+            got = "global" if self.scope == "global" else self.structure.slug
+            raise UserError(f"ratio {self.ratio.slug} must go with scope per_matrix or per_row, got {got}, which has shares of its own.")
         if self.scope == "global" and self.structure.m is None and not self.method.comparable:
             raise UserError(f"method {self.method.slug} must go with scope per_matrix or per_row, got global; its scores do not compare.")
+        if self.scope == "global" and self.structure.m is None and self.method.updates:
+            raise UserError(f"method {self.method.slug} must go with scope per_matrix, got global; it works on each matrix by itself.")
 
     @property
     def group(self) -> str:
@@ -126,7 +127,7 @@ class HeldPruning(Held):
         self.pruning, self.scope, self._weights = pruning, scope, weights
         self._matrices: list[Matrix] = []
         self._number: dict[tuple[str, int], int] = {}
-        self._left_dense: list[str] = []
+        self._left_dense: dict[str, str] = {}  # by matrix: why
         for member in scope.members:
             for index in range(member.matrix_shape[0]):
                 self._add(member, index, calibration)
@@ -191,7 +192,8 @@ class HeldPruning(Held):
         """One matrix. A product with the mask; of magnitudes, hard shrinkage, which needs no mask."""
         import torch
 
-        if isinstance(self._selection, Cuts) and type(self.pruning.method) is Magnitude:
+        is_exact = dense.dtype != torch.float64  # thresholds are of scores in float32, which double precision may lie just above
+        if is_exact and isinstance(self._selection, Cuts) and type(self.pruning.method) is Magnitude:
             cut = self._selection.cut(i, levels)
             if cut.all_equal and cut.removed:
                 torch.ops.aten.hardshrink.out(dense, cut.at, out=out)
@@ -200,7 +202,7 @@ class HeldPruning(Held):
             multiply(dense, self._selection.keep(i, levels), out)
             return
         matrix, method = self._matrices[i], self.pruning.method
-        out.copy_(method.prune(matrix.dense(), matrix.inputs, levels[i], self.pruning.structure, matrix.seed))
+        out.copy_(method.prune(matrix.dense(), matrix.inputs, levels[i], self.pruning.structure, matrix.seed, self.pruning.variant))
 
     def _of(self, member: Member) -> list[int]:
         """Numbers of a member's matrices."""
@@ -230,8 +232,9 @@ class HeldPruning(Held):
     def _add(self, member: Member, index: int, calibration: Calibration | None) -> None:
         name = f"{member.name}[{index}]" if member.matrix_shape[0] > 1 else member.name
         inputs = None if calibration is None else calibration.of(member.name, index)
-        if inputs is None and self.pruning.needs:
-            self._left_dense.append(name)
+        if self.pruning.needs and (inputs is None or not inputs.has(self.pruning.needs)):
+            known = {} if calibration is None else calibration.missing
+            self._left_dense[name] = known.get((member.name, index), "nothing was measured of it.")
             return
 
         def dense() -> Tensor:
@@ -244,8 +247,9 @@ class HeldPruning(Held):
     @property
     def _notes(self) -> tuple[str, ...]:
         notes = []
-        if self._left_dense:
-            notes.append(f"{len(self._left_dense)} matrices saw no data and stay dense, {self._left_dense[0]} for one.")
+        for why in dict.fromkeys(self._left_dense.values()):
+            names = [name for name, reason in self._left_dense.items() if reason == why]
+            notes.append(f"stay dense: {names[0]}{f' and {len(names) - 1} like it' if len(names) > 1 else ''}: {why}")
         m = self.pruning.structure.m
         left_over = 0 if m is None else sum(matrix.d_out * (matrix.d_in % m) for matrix in self._matrices)
         if left_over:

@@ -41,6 +41,11 @@ class Calibration(Protocol):
         """Of matrix ``index`` (0, or the expert's number) of the parameter of that name; None where no input reached it."""
         ...
 
+    @property
+    def missing(self) -> Mapping[tuple[str, int], str]:
+        """Why there is nothing, in a sentence, by name and index."""
+        ...
+
 
 @dataclass(frozen=True)
 class MatrixCount:

@@ -108,3 +108,25 @@ def test_on_the_calibration_inputs_sparsegpt_changes_outputs_less_than_wanda_and
             total += float(torch.trace(d @ gram @ d.T) / torch.trace(dense @ gram @ dense.T))
         errors.append(total)
     assert errors[0] < errors[1] < errors[2]
+
+
+@pytest.mark.parametrize("pruning", [WeightPruning(Wanda(), scope="per_row"), WeightPruning(Taylor(), scope="per_row", ratio=Owl())])
+def test_an_expert_that_no_token_reached_stays_dense_whatever_else_was_measured(pruning):
+    """Calibrated for two methods at once: its gradient is there, what it reads is not."""
+    subject, task = studied("listed_experts")
+    with pruning.on(subject, measured(subject, task, {"inputs", "gradients"})) as held:
+        shares = {count.name: count.n_zero / count.n for count in held.at(0.5).counts}
+        assert {share for name, share in shares.items() if ".experts.2." in name} == {0.0}
+        assert max(shares.values()) > 0.3 and "no row of the calibration data" in held.at(0.5).notes[0]
+
+
+def test_counting_as_the_code_does_reaches_a_method_that_updates_weights():
+    """The published SparseGPT removes one more weight of every block of columns."""
+    subject, task = studied("gpt2")
+    calibration = measured(subject, task, SparseGPT.needs)
+    zeros = []
+    for variant in ("text", "code"):
+        with WeightPruning(SparseGPT(), scope="per_matrix", variant=variant).on(subject, calibration) as held:
+            zeros.append({count.name: count.n_zero for count in held.at(0.5).counts})
+    blocks = {m.name: -(-m.matrix_shape[2] // 128) for m in weight_scope(subject.model).members}
+    assert {name: zeros[1][name] - zeros[0][name] for name in blocks} == blocks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,16 @@ def test_owl_counts_what_an_input_weighs_and_ignores_scale():
     assert shares == pytest.approx([0.58, 0.42]), "the block with outliers keeps more"
     same = [matrix("a", np.ones((2, 8)), 0, square_sum=quiet), matrix("b", 100 * np.ones((2, 8)), 1, square_sum=quiet)]
     assert Owl().prepare(same, Magnitude())(0.5) == pytest.approx([0.5, 0.5])
+
+
+def test_the_first_block_of_an_encoder_and_that_of_a_decoder_are_two_for_owl():
+    quiet, loud = torch.ones(8, dtype=torch.float64), torch.ones(8, dtype=torch.float64)
+    loud[3] = 400.0
+    kinds = (("encoder", quiet), ("decoder", loud))
+    made = [replace(matrix(f"{stack}.block.0.up.weight", np.ones((2, 8)), 0, square_sum=s), role="up") for stack, s in kinds]
+    assert Owl().prepare(made, Magnitude())(0.5) == pytest.approx([0.58, 0.42])
+    beside = [replace(made[0], name="encoder.block.0.down.weight", role="down"), made[0]]
+    assert Owl().prepare([*beside, made[1]], Magnitude())(0.5) == pytest.approx([0.5 + 0.16 / 3] * 2 + [0.5 - 0.32 / 3])
 
 
 def test_snip_keeps_the_largest_products_over_all_matrices():

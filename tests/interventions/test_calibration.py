@@ -291,6 +291,14 @@ def test_hessian_times_gradient_is_that_of_the_tempered_mean_loss():
     assert float(expected.abs().max()) > 1e-3
 
 
+def test_the_usual_temperature_is_grasps():
+    """METHODS A3: 200. The flatter the distribution, the less of the Hessian is left; ranks change with it."""
+    subject, task, _, _ = classifier()
+    made = [calibrate(subject.model, weights_only(subject), [], {"hessian"}, task=task, **t) for t in ({}, {"temperature": 200.0})]
+    assert made[0].facts["temperature"] == 200
+    assert torch.equal(*(one.of("one.weight").hessian_gradient for one in made))
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_language_models_gradients_are_those_of_the_loss_per_token(family):
     model, _ = zoo.ZOO[family]()

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from analysis.interventions.holding import saved
+from analysis.interventions.holding import SavedWeights, saved
+from analysis.interventions.matrix_inputs import MatrixInputs
 from analysis.interventions.pruning import WeightPruning
 from analysis.interventions.scope import weight_scope
 from analysis.interventions.spec import RestoreError
 from analysis.interventions.structures import ROWS, blocks, conformance, n_of_m, removed_of
+from analysis.interventions.weights import METHODS
 from analysis.interventions.weights.magnitude import Magnitude
 from analysis.interventions.weights.method import Method
 from analysis.interventions.weights.random_scores import Random
@@ -214,6 +216,34 @@ def test_half_precision_is_pruned_and_restored():
     assert module_fingerprint(subject.model) == before
 
 
+@pytest.mark.parametrize("scope", ["global", "per_matrix", "per_row"])
+def test_weights_that_only_double_precision_tells_apart_go_in_the_wanted_number(scope):
+    subject = _subject()
+    subject.model.double()
+    with torch.no_grad():
+        for member in weight_scope(subject.model).members:
+            member.parameter.copy_(0.5 * (1 + 1e-9 * torch.rand(member.parameter.shape, dtype=torch.float64)))
+    with WeightPruning(scope=scope).on(subject) as held:
+        assert sum(count.n_zero for count in held.at(0.5).counts) == removed_of(held.scope.n, 0.5)
+        assert held.at(1.0).achieved == 1.0
+
+
+def test_an_interrupt_while_the_weights_are_being_restored_leaves_none_behind(monkeypatch):
+    subject = _subject()
+    before, dense, asked = module_fingerprint(subject.model), SavedWeights.dense, []
+
+    def interrupted(self, member):
+        asked.append(member)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return dense(self, member)
+
+    with pytest.raises(KeyboardInterrupt), WeightPruning().on(subject) as held:
+        held.at(0.9)
+        monkeypatch.setattr(SavedWeights, "dense", interrupted)
+    assert module_fingerprint(subject.model) == before
+
+
 def test_tied_members_are_pruned_together():
     subject = _subject(zoo.albert)
     with WeightPruning().on(subject) as held:
@@ -244,7 +274,7 @@ class _Halving(Method):
 
     slug, title, evidence, updates, comparable = "halving", "Halving", "O", True, False
 
-    def prune(self, w, inputs, level, structure, seed):
+    def prune(self, w, inputs, level, structure, seed, variant):
         new = torch.zeros_like(w)
         new[:, 0] = w[:, 0] / 2
         return new
@@ -264,6 +294,12 @@ def test_a_method_that_updates_weights_writes_them_and_they_come_back():
         WeightPruning(_Halving())
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m.updates], ids=lambda m: m.slug)
+def test_what_is_found_in_each_matrix_is_never_called_global(method):
+    with pytest.raises(UserError, match="per_matrix"):
+        WeightPruning(method())
+
+
 class _NeedsInputs(Magnitude):
     slug, needs = "needs_inputs", frozenset({"inputs"})
 
@@ -273,13 +309,18 @@ def test_matrices_without_data_stay_dense_and_are_told():
     pruning = WeightPruning(_NeedsInputs(), scope="per_matrix")
     with pytest.raises(UserError, match="must be given a calibration"), pruning.on(subject):
         pass
-    some = SimpleNamespace(of=lambda name, index: None if "experts" in name and index == 2 else object())
+    missing = {("model.layers.0.mlp.experts.gate_up_proj", 2): "it lies inside an opaque call."}
+    read = MatrixInputs(square_sum=torch.ones(1))
+    some = SimpleNamespace(of=lambda name, index: None if "experts" in name and index == 2 else read, missing=missing)
     with pruning.on(subject, some) as held:
         applied = held.at(0.5)
         stack = subject.model.model.layers[0].mlp.experts.down_proj
         assert [float((stack[e] == 0).double().mean()) for e in range(4)] == [0.5, 0.5, 0.0, 0.5]
-        assert "4 matrices saw no data" in applied.notes[0] and "model.layers.0.mlp.experts.gate_up_proj[2]" in held.facts["left_dense"]
-    with pytest.raises(UserError, match="data for at least one"), pruning.on(subject, SimpleNamespace(of=lambda name, index: None)):
+        first = "model.layers.0.mlp.experts.gate_up_proj[2]"
+        assert applied.notes[0] == f"stay dense: {first}: it lies inside an opaque call." and first in held.facts["left_dense"]
+        assert applied.notes[1].endswith("[2] and 2 like it: nothing was measured of it.")
+    nothing = SimpleNamespace(of=lambda name, index: None, missing={})
+    with pytest.raises(UserError, match="data for at least one"), pruning.on(subject, nothing):
         pass
 
 

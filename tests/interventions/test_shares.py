@@ -10,7 +10,7 @@ from analysis.interventions.ratios import RATIOS
 from analysis.interventions.ratios.floor import GlobalFloor
 from analysis.interventions.ratios.pq import PQ, removable_share
 from analysis.interventions.ratios.shapes import ER, ERK, UniformPlus
-from analysis.interventions.structures import removed_of
+from analysis.interventions.structures import n_of_m, removed_of
 from analysis.interventions.weights.lamp import Lamp
 from analysis.interventions.weights.magnitude import Magnitude
 from analysis.interventions.weights.method import Matrix
@@ -120,6 +120,8 @@ def test_each_matrix_of_a_live_model_loses_its_share(ratio, method):
         assert len({count.n_zero / count.n for count in applied.counts}) > 1
     with pytest.raises(UserError, match="per_matrix or per_row"):
         WeightPruning(ratio=ratio)
+    with pytest.raises(UserError, match="got 2:4"):  # its masks would be those without a ratio, under another name
+        WeightPruning(method, n_of_m(2, 4), "per_matrix", ratio)
 
 
 def test_every_ratio_says_where_it_comes_from():

@@ -85,21 +85,25 @@ class Owl(Ratio):
 
     def prepare(self, matrices: Sequence[Matrix], method: Method) -> SharesAt:  # noqa: ARG002
         """Outliers are counted once; a level is a formula."""
-        blocks: dict[int | None, list[Matrix]] = {}
+        blocks: dict[tuple[int | None, str], list[Matrix]] = {}
         for matrix in matrices:
-            blocks.setdefault(matrix.layer, []).append(matrix)
+            blocks.setdefault(_block(matrix), []).append(matrix)
         found = [
             outlier_share(((m.dense(), measured(m.inputs).norms_per_sequence()) for m in block), self.factor) for block in blocks.values()
         ]
         sizes = [sum(m.n for m in block) for block in blocks.values()]
-        place = {layer: i for i, layer in enumerate(blocks)}
+        place = {block: i for i, block in enumerate(blocks)}
 
         def shares(level: float) -> list[float]:
             density = owl_densities(found, level, self.spread, sizes=sizes)
-            return [float(1 - density[place[m.layer]]) for m in matrices]
+            return [float(1 - density[place[_block(m)]]) for m in matrices]
 
         return shares
 
 
-def _weights_and_norms(matrix: Matrix) -> tuple[Tensor, Tensor]:
-    return matrix.dense(), measured(matrix.inputs).norms_per_sequence()
+def _block(matrix: Matrix) -> tuple[int | None, str]:
+    """Which block it lies in: an encoder's first and a decoder's first are two."""
+    if matrix.layer is None or not matrix.role:
+        return matrix.layer, ""
+    name = matrix.name.rpartition("[")[0] if matrix.name.endswith("]") else matrix.name
+    return matrix.layer, name.removesuffix(".weight").removesuffix(matrix.role)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
+    from analysis.interventions.selecting import Variant
     from analysis.interventions.structures import Structure
 
 THRESHOLD = 0.1
@@ -171,7 +172,15 @@ class DSnoT(Method):
         own: frozenset[Need] = frozenset({"inputs"})
         return own | self.start.needs
 
-    def prune(self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int) -> Tensor:
+    def prune(
+        self,
+        w: Tensor,
+        inputs: MatrixInputs | None,
+        level: float,
+        structure: Structure,
+        seed: int,
+        variant: Variant = "text",  # noqa: ARG002
+    ) -> Tensor:
         """Raises `UserError` for tiles, rows and columns."""
         pattern, inputs = structure.pattern_at(level), measured(inputs)
         if pattern is None and not structure.is_unstructured:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
+    from analysis.interventions.selecting import Variant
     from analysis.interventions.structures import Structure
 
 SharesAt = Callable[[float], Sequence[float]]
@@ -67,8 +68,13 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} gives no scores; call prune.")
 
-    def prune(self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int) -> Tensor:
-        """``w`` with the share ``level`` of its weights zero and the others changed, of its shape; ``w`` itself stays as it is."""
+    def prune(
+        self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int, variant: Variant = "text"
+    ) -> Tensor:
+        """``w`` with the share ``level`` of its weights zero and the others changed, of its shape; ``w`` itself stays as it is.
+
+        ``variant``: the intervention's; ``code`` counts as the published code does, where that is known to differ from the text.
+        """
         raise NotImplementedError(f"{type(self).__name__} changes no weights; call score.")
 
 

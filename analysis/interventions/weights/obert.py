@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
+    from analysis.interventions.selecting import Variant
     from analysis.interventions.structures import Structure
 
 BLOCK = 50
@@ -120,7 +121,15 @@ class OBertUpdate(OBert):
     title: ClassVar[str] = "oBERT block Fisher, with update"
     updates: ClassVar[bool] = True
 
-    def prune(self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int) -> Tensor:
+    def prune(
+        self,
+        w: Tensor,
+        inputs: MatrixInputs | None,
+        level: float,
+        structure: Structure,
+        seed: int,
+        variant: Variant = "text",  # noqa: ARG002
+    ) -> Tensor:
         """The mask is that of the scores; level 0 is the identity."""
         kept = keep_mask(self.score(w, inputs, seed), level, structure)
         if bool(kept.all()):

@@ -175,7 +175,6 @@ SOURCE = Source(
 class SparseGPT(Method):
     """Prunes and updates one matrix at a time."""
 
-    variant: Variant = "text"
     block: int = BLOCK
     damp: float = DAMP
 
@@ -192,14 +191,22 @@ class SparseGPT(Method):
         """w^2 / U_jj^2 of the dense weights, before any update: what another method may start from."""
         return (w.double() ** 2 / factor_kept(measured(inputs), self.damp).upper.diagonal() ** 2).float()
 
-    def prune(self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int) -> Tensor:  # noqa: ARG002
+    def prune(
+        self,
+        w: Tensor,
+        inputs: MatrixInputs | None,
+        level: float,
+        structure: Structure,
+        seed: int,  # noqa: ARG002
+        variant: Variant = "text",
+    ) -> Tensor:
         """Raises `UserError` for tiles, rows and columns, which the algorithm knows nothing of."""
         pattern = structure.pattern_at(level)
         if pattern is None and not structure.is_unstructured:
             raise UserError(f"{self.slug} must be unstructured or N of M, got {structure.slug}; choose another method for tiles.")
         if level <= 0:
             return w.clone()
-        return sparsegpt(w, factor_kept(measured(inputs), self.damp), level, pattern, variant=self.variant, block=self.block).weights.to(w)
+        return sparsegpt(w, factor_kept(measured(inputs), self.damp), level, pattern, variant=variant, block=self.block).weights.to(w)
 
 
 def factor_kept(inputs: MatrixInputs, damp: float = DAMP) -> Factor:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
+    from analysis.interventions.selecting import Variant
     from analysis.interventions.structures import Structure
 
 SHARE = (0.0, 0.8)
@@ -86,7 +87,15 @@ class WandaCumulative(Wanda):
     title: ClassVar[str] = "Wanda, share of each row's score (dense inputs)"
     updates: ClassVar[bool] = True
 
-    def prune(self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int) -> Tensor:  # noqa: ARG002
+    def prune(
+        self,
+        w: Tensor,
+        inputs: MatrixInputs | None,
+        level: float,
+        structure: Structure,
+        seed: int,  # noqa: ARG002
+        variant: Variant = "text",  # noqa: ARG002
+    ) -> Tensor:
         """The weights that stay are not changed."""
         if not structure.is_unstructured:
             raise UserError(f"{self.slug} must be unstructured, got {structure.slug}; use wanda for patterns.")
