@@ -9,12 +9,20 @@ import importlib
 import os
 
 from analysis import waiting as waiting
+from analysis.attention.head_sparsity import HEAD_SPARSITY
 from analysis.neurons.neuron_activity import NEURON_ACTIVITY
 from analysis.neurons.neuron_correlation import NEURON_CORRELATION
 from analysis.neurons.neuron_weights import NEURON_WEIGHTS
 from analysis.quality.task_loss import TASK_LOSS
+from analysis.sensitivity.allocation import ALLOCATION
+from analysis.sensitivity.essential_sparsity import ESSENTIAL_SPARSITY
+from analysis.sensitivity.matrix_sensitivity import MATRIX_SENSITIVITY
 from analysis.spec import Analysis, UnknownName
+from analysis.weights.checkpoint_diff import CHECKPOINT_DIFF
+from analysis.weights.checkpoint_timeline import CHECKPOINT_TIMELINE
+from analysis.weights.layer_ratios import LAYER_RATIOS
 from analysis.weights.weight_sparsity import WEIGHT_SPARSITY
+from analysis.weights.weight_spectrum import WEIGHT_SPECTRUM
 
 EXTRA = "SPARSESCOPE_EXTRA_ANALYSES"
 
@@ -28,10 +36,18 @@ def _extra() -> tuple[Analysis, ...]:
 
 ANALYSES: tuple[Analysis, ...] = (
     WEIGHT_SPARSITY,
+    WEIGHT_SPECTRUM,
+    LAYER_RATIOS,
+    CHECKPOINT_DIFF,
+    CHECKPOINT_TIMELINE,
     NEURON_ACTIVITY,
     NEURON_WEIGHTS,
     NEURON_CORRELATION,
+    HEAD_SPARSITY,
     TASK_LOSS,
+    ESSENTIAL_SPARSITY,
+    MATRIX_SENSITIVITY,
+    ALLOCATION,
     *_extra(),
 )
 

@@ -1,4 +1,4 @@
-"""Command line: list, describe, run, jobs, runs, export, glossary, serve. What scripts and clusters use, too.
+"""Command line: list, describe, run, jobs, runs, export, export-masks, export-model, glossary, serve. What scripts and clusters use, too.
 
 Progress goes to stderr; the last line of ``run`` and ``export`` on stdout is the path of the file made.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from analysis import ANALYSES, find_analysis
 from analysis.commands import add_commands, add_queue_flags, add_trust_flags, run
+from analysis.export_commands import add_exports
 from analysis.live.command import add_live
 from analysis.models.inputs import DATA_WORDS
 from analysis.spec import EVIDENCE_WORDS, Analysis, Setting, UserError, settings_of
@@ -67,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--to", required=True, type=Path, metavar="FILE", help="FILE ending in " + ", ".join(SUFFIXES))
     _add_store(one)
     one.set_defaults(command=_export)
+
+    add_exports(commands, _add_store)
 
     one = commands.add_parser("glossary", help="docs/glossary.md, made from the declarations")
     one.set_defaults(command=_glossary)

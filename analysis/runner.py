@@ -23,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.given_run import RUN
 from analysis.spec import Analysis, IncompatibleSubject, Table, UserError, settings_of
 from store import Attempt, RunInfo, Store, TableLayout
 
@@ -130,7 +131,7 @@ def run_key(analysis: Analysis, config: Any, inputs: Mapping[str, Any]) -> str:
     """Identity of a run, 16 hex digits: what was asked, how, of what. Same key, same numbers."""
     settings = {s.name: getattr(config, s.name) for s in settings_of(type(config)) if s.result}
     reads = ("weights", "tokenizer", "data") if analysis.reads_data else ("weights",)
-    prints = {role: {k: v for k, v in subject.fingerprints.items() if k in reads} for role, subject in inputs.items()}
+    prints = {role: {k: v for k, v in subject.fingerprints.items() if k in (*reads, RUN)} for role, subject in inputs.items()}
     dtypes = {role: subject.dtype for role, subject in inputs.items()}
     identity = [analysis.slug, analysis.version, settings, prints, dtypes]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -156,8 +157,8 @@ def run(
     missing = [role for role in analysis.inputs if role not in inputs]
     if missing:
         raise UserError(f"{analysis.slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
-    for subject in inputs.values():
-        reason = analysis.why_not(subject)
+    for role, subject in inputs.items():
+        reason = None if role == RUN else analysis.why_not(subject)
         if reason:
             raise IncompatibleSubject(reason)
     key = run_key(analysis, config, inputs)

@@ -14,8 +14,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis import ANALYSES
+from analysis.given_run import RUN
 from analysis.jobs import Job, JobSpec, memory, reference, request, why_not
 from analysis.models.documents import PYTHON_DOCS
+from analysis.second_data import SECOND
 from analysis.spec import Analysis, Setting, UserError, settings_of
 from figures.words import number, visible
 from store import StoreError
@@ -96,7 +98,7 @@ def fields(analysis: Analysis) -> Filled:
     for role in analysis.inputs:
         if role != "model":
             filled.inputs[role] = next(places).text_input(
-                f"Input: {role}", given.get(role, ""), key=f"input-{role}", help="As for the model."
+                f"Input: {role}", given.get(role, ""), key=f"input-{role}", help="Id of a run." if role == RUN else "As for the model."
             )
     device = given.get("device", DEVICES[0])
     devices = list(dict.fromkeys([*DEVICES, device]))
@@ -137,8 +139,10 @@ def setting_field(analysis: Analysis, one: Setting, given: str | None) -> Any:
 
 def checked(analysis: Analysis, model: str, filled: Filled) -> JobSpec:
     """The request in the form, or the sentence why it cannot be carried out. Starts nothing."""
-    for one in (model, *filled.inputs.values()):
+    for one in (model, *(text for role, text in filled.inputs.items() if role != RUN)):
         check_reference(data.store(), one)
+    if filled.settings.get(SECOND):
+        check_data(filled.settings[SECOND])
     return request.checked(
         analysis.slug,
         model,

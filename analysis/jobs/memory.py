@@ -6,8 +6,10 @@ The rule: 1 GB for Python and its libraries, and then
 A series is opened one checkpoint at a time, so that its largest stands for it.
 Measured peaks beside what the rule says: weight_sparsity 0.71 and 0.77 of 1.14 and 1.34 GB (MiniLM, SmolLM2),
 neuron_activity of 2,048 tokens 1.10 and 2.16 of 2.11 and 2.67 GB.
-An analysis that knows better declares `Analysis.memory`: the bytes it needs beside the weights. A GGUF file becomes
-32-bit weights; until it (or another file) has been converted, its own size stands for them, which is too little rather than too much.
+An analysis that knows better declares `Analysis.memory`: the bytes it needs beside the weights; a static one is asked before
+anything is opened, too, with what the headers say for facts, so that one that reads in slices is not refused for a huge tensor.
+weight_spectrum and checkpoint_diff leave it to the rule: some matrices they do hold whole. A GGUF file becomes 32-bit weights;
+until it (or another file) has been converted, its own size stands for them, which is too little rather than too much.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ class Sizes:
     """Bytes, as stored."""
     largest: int
     """Elements of the largest tensor."""
+    numel: int = 0
+    """Elements of all tensors."""
 
 
 def sizes_of_files(model: str) -> Sizes | None:
@@ -45,12 +49,13 @@ def sizes_of_files(model: str) -> Sizes | None:
         return None
     place = places.find(model)
     found = [_sizes(one) for one in ([step.place for step in place.steps] or [place])]
-    return Sizes(max(one.weights for one in found), max(one.largest for one in found))
+    return Sizes(*(max(getattr(one, name) for one in found) for name in ("weights", "largest", "numel")))
 
 
 def _sizes(place: places.Place) -> Sizes:
     weights = sum(path.stat().st_size for path in place.weights)
-    return Sizes(weights, 0 if place.must_convert else max((n for path in place.weights for n in _numels(path)), default=0))
+    numels = [] if place.must_convert else [n for path in place.weights for n in _numels(path)]
+    return Sizes(weights, max(numels, default=0), sum(numels))
 
 
 def _numels(path: Any) -> Iterable[int]:
@@ -67,7 +72,7 @@ def sizes_of_subject(subject: Any) -> Sizes:
     """From an opened subject's tensors, whose values are not read; of a series, from its last checkpoint's."""
     infos = list((subject.series[-1].open() if subject.series else subject).tensors())
     weights = sum(info.numel * _ITEM_BYTES.get(info.dtype, _OTHER_BYTES) for info in infos)
-    return Sizes(weights, max((info.numel for info in infos), default=0))
+    return Sizes(weights, max((info.numel for info in infos), default=0), sum(info.numel for info in infos))
 
 
 def needed(spec: JobSpec, sizes: Iterable[Sizes], facts: Mapping[str, Any] | None = None) -> int:
@@ -75,6 +80,8 @@ def needed(spec: JobSpec, sizes: Iterable[Sizes], facts: Mapping[str, Any] | Non
     all_sizes = list(sizes)
     weights, largest = sum(one.weights for one in all_sizes), max((one.largest for one in all_sizes), default=0)
     static = spec.slug is not None and spec.analysis.kind == "static"
+    if static and facts is None:
+        facts = {"n_parameters": sum(one.numel for one in all_sizes)}
     if spec.slug is not None and facts is not None and spec.analysis.memory is not None:
         return BASE + (0 if static else weights) + spec.analysis.memory(spec.settings, facts)
     return BASE + (3 * 4 * largest if static else weights + weights // 4 + ACCUMULATORS)
@@ -105,7 +112,7 @@ def check_now(spec: JobSpec, subjects: Mapping[str, Any] | None = None) -> None:
 
 
 def _found(spec: JobSpec) -> list[Sizes]:
-    return [found for model in (spec.model, *spec.inputs.values()) if (found := sizes_of_files(model)) is not None]
+    return [found for model in spec.models.values() if (found := sizes_of_files(model)) is not None]
 
 
 def _limit(reported: int) -> int:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis import find_analysis
+from analysis.given_run import RUN
 from analysis.models import BUNDLED, places
 from analysis.models.documents import PYTHON_DOCS
 from analysis.models.inputs import check_data, filed
+from analysis.second_data import filed_settings
 from analysis.spec import Analysis, BadConfig, IncompatibleSubject, UserError, make_config
 
 
@@ -45,6 +47,11 @@ class JobSpec:
     def settings(self) -> Any:
         """The config, checked again: the program may have changed since."""
         return make_config(self.analysis.config, self.config)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Every input that is a model, by role; a sealed run is none."""
+        return {"model": self.model, **{role: ref for role, ref in self.inputs.items() if role != RUN}}
 
     @property
     def words(self) -> str:
@@ -82,7 +89,7 @@ def checked(
 ) -> JobSpec:
     """The request, or the sentence why it cannot be carried out; for a model on a hub, only its form is looked at."""
     analysis = find_analysis(slug)
-    settings = dataclasses.asdict(make_config(analysis.config, config or {}))
+    settings = filed_settings(dataclasses.asdict(make_config(analysis.config, config or {})))
     further = {role: reference(text) for role, text in (inputs or {}).items()}
     unknown = sorted(set(further) - set(analysis.inputs))
     if unknown:
@@ -90,7 +97,7 @@ def checked(
     missing = [role for role in analysis.inputs if role != "model" and role not in further]
     if missing:
         raise UserError(f"{slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
-    for one in (model, *further.values()):
+    for one in (model, *(text for role, text in further.items() if role != RUN)):
         _check_shape(analysis, one)
     text = None
     if analysis.reads_data:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from analysis.given_run import RUN, given_run
 from analysis.jobs import memory
 from analysis.jobs.knowledge import inspect, remember
 from analysis.jobs.request import JobSpec
 from analysis.runner import Progress, ProgressCallback, run, run_key
+from analysis.second_data import SECOND, second_of
 from analysis.spec import IncompatibleSubject
 
 if TYPE_CHECKING:
@@ -27,10 +29,10 @@ def carry_out(store: Store, spec: JobSpec, show: ProgressCallback, note_key: Cal
         inspect(store, spec.model, spec.device, step)
         return None
     analysis, config = spec.analysis, spec.settings
-    subjects = open_inputs(spec, step)
-    for role, ref in {"model": spec.model, **spec.inputs}.items():
+    subjects = open_inputs(store, spec, step)
+    for role, ref in spec.models.items():
         remember(store, ref, subjects[role])
-    memory.check_now(spec, subjects)
+    memory.check_now(spec, {role: subjects[role] for role in spec.models})
     note_key(run_key(analysis, config, subjects))
     alone = len(subjects) == 1
     try:
@@ -44,12 +46,15 @@ def carry_out(store: Store, spec: JobSpec, show: ProgressCallback, note_key: Cal
     return info
 
 
-def open_inputs(spec: JobSpec, step: Callable[[str, float, float], None]) -> Mapping[str, Any]:
+def open_inputs(store: Store, spec: JobSpec, step: Callable[[str, float, float], None]) -> Mapping[str, Any]:
     """The declared inputs, opened, with windows of the data where the analysis reads any."""
     from analysis.models import open_subject
 
     config = spec.settings
     wanted = {name: getattr(config, name) for name in ("n_tokens", "window", "seed") if hasattr(config, name)}
     data = {"data": spec.data, **wanted} if spec.analysis.reads_data else {}
-    references = {"model": spec.model, **spec.inputs}
-    return {role: open_subject(ref, device=spec.device, progress=step, **data) for role, ref in references.items()}
+    found: dict[str, Any] = {RUN: given_run(store, spec.inputs[RUN])} if RUN in spec.inputs else {}
+    found |= {role: open_subject(ref, device=spec.device, progress=step, **data) for role, ref in spec.models.items()}
+    if second := getattr(config, SECOND, ""):
+        found[SECOND] = second_of(found["model"], second, progress=step, **wanted)
+    return found

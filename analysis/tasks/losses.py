@@ -76,3 +76,15 @@ def difference(one: Losses, other: Losses) -> MeanOverDocuments | None:
         raise ValueError("losses can be subtracted only where both are of the same examples and positions; use the same task for both.")
     n_endless = one.n_endless + other.n_endless
     return mean_loss(Losses(one.example, one.document, one.n, one.total - other.total, one.n_right, n_endless))
+
+
+def largest_gap(one: Losses, other: Losses) -> float:
+    """Largest difference of an example's mean loss between two measurements of it, relative where the loss is above 1.
+
+    Infinite where they do not have the same positions without a finite loss.
+    """
+    if not np.array_equal(one.n_endless, other.n_endless):
+        return float("inf")
+    n = np.maximum(1, one.n)
+    gaps = np.abs(one.total - other.total) / n / np.maximum(1.0, np.abs(other.total / n))
+    return float(gaps.max(initial=0.0))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,11 +131,32 @@ def test_a_factory_that_brings_a_loss_is_scored_by_it_example_by_example(tmp_pat
 
 
 def test_another_loss_is_another_question_of_the_data(tmp_path, monkeypatch):
-    prints = [
-        made_by_factory(tmp_path, monkeypatch, f"lambda out, batch: {body}", name).fingerprints
-        for name, body in (("own_a", "out.sum(1)"), ("own_b", "2 * out.sum(1)"), ("own_c", "3 * out.sum(1)"))
-    ]
-    assert len({one["data"] for one in prints}) == 3 and len({one["weights"] for one in prints}) == 1
+    one = made_by_factory(tmp_path, monkeypatch, "lambda out, batch: out.sum(1)", "own_a").fingerprints
+    other = made_by_factory(tmp_path, monkeypatch, "lambda out, batch: 2 * out.sum(1)", "own_b").fingerprints
+    assert one["data"] != other["data"] and one["weights"] == other["weights"]
+
+
+def test_the_hash_of_a_loss_follows_its_code_its_names_and_its_numbers():
+    from analysis.models.fingerprints import function_fingerprint
+
+    def of(body):
+        return function_fingerprint(eval(f"lambda out, batch: {body}"))
+
+    bodies = (
+        "out + batch",
+        "out - batch",
+        "out.sum(1)",
+        "out.mean(1)",
+        "2 * out",
+        "3 * out",
+        "[x + 1 for x in out]",
+        "[x + 2 for x in out]",
+    )
+    assert len({of(body) for body in bodies}) == len(bodies) and of(bodies[0]) == of(bodies[0])
+    code = "from analysis.models.fingerprints import function_fingerprint as f; print(f(lambda o, b: o in {'a', 'b', 'c', 'd'}))"
+    seeds = [os.environ | {"PYTHONHASHSEED": seed} for seed in "12"]
+    said = {subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout for env in seeds}
+    assert len(said) == 1, "and is the same in every process"
 
 
 def test_a_loss_that_is_a_mean_is_refused(tmp_path, monkeypatch):

@@ -1,0 +1,36 @@
+"""The commands that take a finding out of the store: export-masks and export-model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def add_exports(commands: Any, add_store: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Add both to the command line."""
+    for name, words, to in (
+        ("export-masks", "which weights a pruned model keeps, as safetensors", "FILE"),
+        ("export-model", "a pruned model as a folder that transformers opens", "FOLDER"),
+    ):
+        one = commands.add_parser(name, help=words, description=f"{words}; of an essential_sparsity or allocation run.")
+        one.add_argument("run", metavar="RUN", help="run id, the beginning of one, or the path of a sealed file")
+        one.add_argument("--level", type=float, required=True, metavar="L", help="share of the scope that is removed, 0 to 1")
+        one.add_argument("--to", type=Path, required=True, metavar=to, help="where to; must be new")
+        one.add_argument("--curve", default="", help="one of the run's curves, as its legend names it (default: the first)")
+        one.add_argument("--model", default="", help="where the model is now (default: where it was)")
+        one.add_argument("--data", default="", help="the data of the run (default: by the name it had)")
+        add_store(one)
+        one.set_defaults(command=_export, what=name)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from analysis.interventions.spec import check_level
+    from analysis.sensitivity.exporting import export_masks, export_model
+    from store import Store
+
+    write = export_masks if options.what == "export-masks" else export_model
+    level = check_level(options.level)
+    print(write(Store(options.store), options.run, level, options.to, curve=options.curve, model=options.model, data=options.data))
+    return 0
