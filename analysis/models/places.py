@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from analysis.models import trust
 from analysis.models.files import folders
+from analysis.models.files.arrived import display_name
 from analysis.models.files.disk import cannot_read, read_json
 from analysis.models.files.folders import weight_files
 from analysis.models.files.header import Step
 from analysis.models.files.look import check_file
-from analysis.models.files.quarantine import display_name
 from analysis.spec import UnknownName, UserError
 
 __all__ = ["BUNDLED", "Bundled", "Place", "cache_folder", "cannot_read", "find", "is_hub_id", "read_json", "weight_files"]

@@ -463,6 +463,43 @@ def test_an_upload_that_grows_too_large_is_deleted(uploads):
         uploads.write(upload, 0, b"x")
 
 
+def test_uploads_that_begin_end_and_are_given_up_at_once_do_not_disturb_each_other(uploads, content):
+    """Each looks over the folder that the others change: what is gone meanwhile is no error."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(number):
+        for _ in range(25):
+            upload = uploads.begin(uploads.token(), f"{number}.safetensors", len(content))
+            if number % 2:
+                uploads.discard(upload)
+            else:
+                uploads.write(upload, 0, content)
+                uploads.finish(upload)
+                uploads.uploads()
+                uploads.discard(upload)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(8)))
+    assert left(uploads) == []
+
+
+def test_what_a_killed_check_left_has_not_arrived_and_is_swept_away(uploads, content, monkeypatch):
+    def killed(_):
+        raise KeyboardInterrupt
+
+    upload = send(uploads, content)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("analysis.models.files.quarantine.look", killed)
+        uploads.finish(upload)
+    with pytest.raises(Refused, match="must have arrived"):
+        uploads.get(upload)
+    assert uploads.uploads() == [] and left(uploads) != []
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 25 * 3600)
+    uploads.sweep()
+    assert left(uploads) == []
+
+
 def test_a_refused_upload_leaves_nothing_but_a_line_in_the_log(uploads, caplog):
     with caplog.at_level("INFO", "sparsescope.uploads"), pytest.raises(Refused, match="'evil.pkl', a bare pickle"):
         uploads.finish(send(uploads, b"\x80\x04" + b"x" * 100, "evil.pkl"))

@@ -224,6 +224,13 @@ def test_a_finished_upload_can_be_changed_by_no_route(client, content):
     assert kept.quarantine().get(upload).path.read_bytes() == content
 
 
+def test_a_size_of_four_thousand_digits_is_refused_in_a_short_sentence(client):
+    body = b'{"name": "a", "bytes": ' + b"9" * 4000 + b"}"
+    answer = client.post(route.ROUTE, content=body, headers={"X-Upload-Token": kept.quarantine().token()})
+    assert answer.status_code == 413 and "got more than a billion GB" in answer.json()["refusal"]
+    assert left() == []
+
+
 def test_giving_up_leaves_nothing_and_an_abandoned_upload_is_swept_away(client, monkeypatch):
     client.delete(f"{route.ROUTE}/{begin(client, 10).json()['upload']}")
     assert left() == []
@@ -462,6 +469,25 @@ def test_an_upload_has_a_page_under_its_own_name_and_can_be_deleted_with_what_is
     store.jobs.change(job.id, status="cancelled")
     at.button(key="delete-upload").click().run()
     assert left() == [] and store.known.get(path) is None and at.title[0].value == "Look into a model"
+
+
+def test_the_headers_of_an_upload_are_read_once_however_often_its_page_and_the_list_of_uploads_are_drawn(
+    client, content, open_page, monkeypatch
+):
+    """A file of a hundred and fifty thousand tensors takes seconds to list; a search or a reload must not read it again."""
+    from analysis.models.files import look, quarantine
+    from ui.checkpoint import place
+
+    upload = send(client, content, "my weights.safetensors").json()["upload"]
+    read = []
+    monkeypatch.setattr(quarantine, "look", lambda path: read.append(path) or look(path))
+    monkeypatch.setattr(place, "look_inside", lambda path: read.append(path) or look(path))
+    at = open_page(PAGE, upload=upload)
+    first = len(read)
+    at.text_input(key="search").set_value("layer").run()
+    assert first == 1 and len(read) == 1
+    listed = "\n".join(buttons_of(open_page(PAGE))).replace("\\", "").replace("\u2060", "")
+    assert "my weights.safetensors" in listed and "a safetensors file" in listed and len(read) == 1
 
 
 def test_a_zip_of_a_folder_shows_what_is_inside_under_its_own_name(client, tiny_llama, tmp_path, open_page):

@@ -48,7 +48,7 @@ def details(header: Header, tree: Callable[[], Branch]) -> None:
         with columns[0]:
             _modules(tree())
         with columns[1]:
-            _types(header.tensors)
+            _types(header)
             _ties(header)
         _tensors(header.tensors)
     _metadata(header)
@@ -92,16 +92,10 @@ def _modules(root: Branch) -> None:
         )
 
 
-def _types(entries: Sequence[Entry]) -> None:
+def _types(header: Header) -> None:
     st.header("Types", anchor="types")
-    sums: dict[str, list[int]] = {}
-    for entry in entries:
-        of = sums.setdefault(entry.dtype, [0, 0, 0])
-        of[0] += 1
-        of[1] += entry.numel
-        of[2] += entry.n_bytes
-    whole = max(1, sum(of[1] for of in sums.values()))
-    ordered = sorted(sums.items(), key=lambda one: -one[1][1])
+    whole = max(1, sum(of[1] for of in header.by_type.values()))
+    ordered = sorted(header.by_type.items(), key=lambda one: -one[1][1])
     st.dataframe(
         {
             "type": [visible(name) for name, _ in ordered],
@@ -135,7 +129,8 @@ def _tensors(entries: Sequence[Entry]) -> None:
         order = st.selectbox(
             "Order", (_STORED, _NAME, _LARGEST, _SMALLEST), key="order", bind="query-params", on_change=first_page, width=180
         )
-    found = [entry for entry in entries if wanted.strip().casefold() in f"{entry.name} {entry.dtype} {_shape(entry)}".casefold()]
+    part = wanted.strip().casefold()
+    found = [entry for entry in entries if not part or part in f"{entry.name} {entry.dtype} {_shape(entry)}".casefold()]
     if order == _NAME:
         found.sort(key=lambda entry: entry.name)
     elif order != _STORED:

@@ -18,6 +18,9 @@ from ui import data
 from ui.checkpoint.folders import check_reference
 from ui.uploads import kept
 
+_KEPT = 6
+"""Headers kept in memory: that of two hundred thousand tensors takes about a hundred megabytes."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -64,8 +67,7 @@ def header_of(asked: Asked) -> Header | None:
     """
     if asked.path is None:
         return None
-    header = _header(*_key(asked, asked.path))
-    return replace(header, files=(asked.shown,)) if asked.upload and header.files == (asked.path.name,) else header
+    return _header(*_key(asked, asked.path))
 
 
 def tree_of(asked: Asked) -> Branch:
@@ -75,9 +77,9 @@ def tree_of(asked: Asked) -> Branch:
     return _tree(*_key(asked, asked.path))
 
 
-def _key(asked: Asked, path: Path) -> tuple[str, tuple[tuple[str, int, int], ...], bool]:
-    """The path, what changes with the files, and whether what must be converted has been."""
-    return str(path), _stamp(path), asked.upload is not None or asked.known is not None
+def _key(asked: Asked, path: Path) -> tuple[str, tuple[tuple[str, int, int], ...], bool, str | None]:
+    """The path, what changes with the files, whether what must be converted has been, and what an upload's user called it."""
+    return str(path), _stamp(path), asked.upload is not None or asked.known is not None, asked.shown if asked.upload else None
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -86,16 +88,16 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple((one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in files if one.exists())
 
 
-@st.cache_resource(max_entries=16, show_spinner="Reading what the files say of themselves …")
-def _header(path: str, stamp: tuple[tuple[str, int, int], ...], inside: bool) -> Header:
+@st.cache_resource(max_entries=_KEPT, show_spinner="Reading what the files say of themselves …")
+def _header(path: str, stamp: tuple[tuple[str, int, int], ...], inside: bool, called: str | None) -> Header:
     del stamp  # part of the key only
     try:
-        return look_inside(Path(path)) if inside else look(path)
+        header = look_inside(Path(path)) if inside else look(path)
     except UserError as error:
-        header = look(path)
-        return replace(header, refusal=str(error))
+        header = replace(look(path), refusal=str(error))
+    return replace(header, files=(called,)) if called and header.files == (Path(path).name,) else header
 
 
-@st.cache_resource(max_entries=16, show_spinner="Sorting the tensors by module …")
-def _tree(path: str, stamp: tuple[tuple[str, int, int], ...], inside: bool) -> Branch:
-    return _header(path, stamp, inside).tree()
+@st.cache_resource(max_entries=_KEPT, show_spinner="Sorting the tensors by module …")
+def _tree(path: str, stamp: tuple[tuple[str, int, int], ...], inside: bool, called: str | None) -> Branch:
+    return _header(path, stamp, inside, called).tree()

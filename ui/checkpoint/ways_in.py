@@ -46,7 +46,7 @@ def here() -> None:
     if uploads:
         st.header("Uploaded files", anchor="uploads")
         for one in reversed(uploads):
-            label = f"**{plain(one.name)}** · {size_words(one.n_bytes)} · {plain(one.header.kind_words)}"
+            label = f"**{plain(one.name)}** · {size_words(one.n_bytes)} · {plain(one.kind_words)}"
             _way(label, "upload_file", {"upload": one.id})
     st.header("Models of this dashboard", anchor="models")
     known = [ref for ref in references(library(data.runs(summaries=False), data.store().models())) if not kept.upload_of(ref)]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from analysis.models import cache_folder
 from analysis.models.files import Quarantine, Upload
+from analysis.models.files.arrived import NotThere, display_name
 from analysis.models.files.header import Refused, quoted
-from analysis.models.files.quarantine import NotThere, display_name
 from analysis.spec import UserError
 from store.jobs import LIVE
 from ui.serve import DEFAULT_STORE, STORE_VARIABLE

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from analysis.models.files import Refused
-from analysis.models.files.quarantine import NoRoom, NotAllowed, NotThere, OutOfOrder, TooLarge
+from analysis.models.files.arrived import NoRoom, NotAllowed, NotThere, OutOfOrder, TooLarge
 from analysis.spec import UserError
 from ui.uploads import kept
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,15 +97,26 @@ class Header:
     refusal: str | None = None
     """Why it is not opened; None where it is."""
 
-    @property
+    @functools.cached_property
     def n_parameters(self) -> int | None:
         """Elements of all real-valued tensors, buffers among them, tied ones once; None where they are not listed yet."""
         return None if self.must_convert else sum(entry.numel for entry in self.tensors if entry.is_weight)
 
-    @property
+    @functools.cached_property
     def tied(self) -> tuple[tuple[str, ...], ...]:
         """Groups of names of one tensor."""
         return tuple((entry.name, *entry.tied) for entry in self.tensors if entry.tied)
+
+    @functools.cached_property
+    def by_type(self) -> dict[str, tuple[int, int, int]]:
+        """Tensors, elements and bytes of every type."""
+        sums: dict[str, list[int]] = {}
+        for entry in self.tensors:
+            of = sums.setdefault(entry.dtype, [0, 0, 0])
+            of[0] += 1
+            of[1] += entry.numel
+            of[2] += entry.n_bytes
+        return {name: (n, numel, n_bytes) for name, (n, numel, n_bytes) in sums.items()}
 
     def tree(self) -> Branch:
         """The tensors by module, in the order of the file."""
@@ -190,6 +202,8 @@ def check_count(n: int, where: str) -> None:
 
 def size_words(n: int) -> str:
     """Bytes for people."""
+    if n > 10**18:
+        return "more than a billion GB"  # a claim, which may have thousands of digits
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if n >= size:
             return f"{n / size:.3g} {unit}"

@@ -11,6 +11,7 @@ name a user gave is text in a JSON file and never becomes a path. Nothing is lef
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -20,14 +21,27 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from analysis.models.files.arrived import (
+    ABOUT,
+    AGAIN,
+    FILE,
+    ID,
+    NoRoom,
+    NotAllowed,
+    NotThere,
+    OutOfOrder,
+    TooLarge,
+    Upload,
+    checked_id,
+    plain_name,
+)
 from analysis.models.files.disk import read_json
-from analysis.models.files.header import Header, Refused, quoted, size_words
+from analysis.models.files.header import Refused, quoted, size_words
 from analysis.models.files.look import look
 from analysis.spec import UserError
 
@@ -36,46 +50,9 @@ QUOTA = 60 * 10**9
 KEEP_FREE = 2 * 10**9
 TOKEN_S = 3600.0
 STALE_S = 24 * 3600.0
-_ID = re.compile(r"[0-9a-f]{32}")
 _TOKEN = re.compile(r"[\w-]{43}")
-_FILE, _ABOUT = "file", "about.json"
-_LONGEST_NAME = 200
-_AGAIN = "start the upload again"
 
 log = logging.getLogger("sparsescope.uploads")
-
-
-class NotAllowed(Refused):
-    """No page has allowed this upload."""
-
-
-class TooLarge(Refused):
-    """More bytes than an upload may have, or than it announced."""
-
-
-class NoRoom(Refused):
-    """The quota or the disk is full."""
-
-
-class NotThere(Refused):
-    """There is no such upload, or no longer."""
-
-
-class OutOfOrder(Refused):
-    """Bytes are missing before this step."""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A file that has arrived and passed the checks of its header. Open it by its path."""
-
-    id: str
-    name: str
-    """As the user called it: text, never a path."""
-    path: Path
-    n_bytes: int
-    sha256: str
-    header: Header
 
 
 class Quarantine:
@@ -121,7 +98,7 @@ class Quarantine:
                     "can be used; free some space."
                 )
             new = secrets.token_hex(16)
-            about = {"name": _plain(name), "bytes": n_bytes, "started": time.time()}
+            about = {"name": plain_name(name), "bytes": n_bytes, "started": time.time()}
             self._about(new).write_text(json.dumps(about), encoding="utf-8")
             self._part(new).touch(mode=0o600, exist_ok=False)
         self._hashes[new] = (hashlib.sha256(), 0)
@@ -141,7 +118,7 @@ class Quarantine:
                 raise OutOfOrder(f"the next chunk must begin at byte {at:,}, got {offset:,}; go on from there.")
             if at + len(chunk) > expected:
                 self.discard(upload)
-                raise TooLarge(f"an upload must have the {expected:,} bytes it announced, got more; {_AGAIN}.")
+                raise TooLarge(f"an upload must have the {expected:,} bytes it announced, got more; {AGAIN}.")
             state = self._hash(upload, file, at)
             file.seek(at)
             try:
@@ -149,7 +126,7 @@ class Quarantine:
                 file.flush()
             except OSError as error:
                 self.discard(upload)
-                raise NoRoom(f"an upload must fit on the disk, got {error.strerror}; free some space and {_AGAIN}.") from error
+                raise NoRoom(f"an upload must fit on the disk, got {error.strerror}; free some space and {AGAIN}.") from error
             state.update(chunk)
             self._hashes[upload] = (state, at + len(chunk))
         return at + len(chunk)
@@ -168,34 +145,40 @@ class Quarantine:
             os.fsync(file.fileno())
         place = self.folder / upload
         place.mkdir(mode=0o700)
-        os.rename(part, place / _FILE)
-        (place / _ABOUT).write_text(json.dumps(about | {"sha256": sha256}), encoding="utf-8")
-        self._about(upload).unlink()
+        os.rename(part, place / FILE)
         self._hashes.pop(upload, None)
-        header = look(place / _FILE)
+        header = look(place / FILE)
         if header.refusal is not None:
             self.discard(upload)
             log.warning("upload %s sha256 %s, %d bytes, refused: %s", upload, sha256, size, header.refusal)
-            raise Refused(header.refusal.replace(str(place / _FILE), quoted(about["name"])))
+            raise Refused(header.refusal.replace(str(place / FILE), quoted(about["name"])))
+        checked = place / f"{ABOUT}.part"
+        checked.write_text(json.dumps(about | {"sha256": sha256, "kind": header.kind_words}), encoding="utf-8")
+        os.rename(checked, place / ABOUT)  # last, and at once: what has not been checked has not arrived
+        self._about(upload).unlink()
         log.info("upload %s sha256 %s, %d bytes, %s", upload, sha256, size, header.kind)
-        return Upload(upload, about["name"], place / _FILE, size, sha256, header)
+        return self.get(upload)
 
     def uploads(self) -> list[Upload]:
         """What has arrived and is still here, the oldest first."""
-        found = [place for place in self.folder.iterdir() if place.is_dir() and _ID.fullmatch(place.name) and (place / _ABOUT).is_file()]
-        return [self.get(place.name) for place in sorted(found, key=lambda one: one.stat().st_mtime)]
+        found = [place for place in self.folder.iterdir() if place.is_dir() and ID.fullmatch(place.name) and (place / ABOUT).is_file()]
+        kept = []
+        for place, _ in sorted(_still_there(found), key=lambda one: one[1].st_mtime):
+            with contextlib.suppress(NotThere):  # deleted meanwhile, from another page
+                kept.append(self.get(place.name))
+        return kept
 
     def get(self, upload: str) -> Upload:
         """An upload that has arrived."""
-        place = self.folder / _checked_id(upload)
-        if not (place / _ABOUT).is_file():
+        place = self.folder / checked_id(upload)
+        if not (place / ABOUT).is_file():
             raise NotThere(f"the upload must have arrived, got {quoted(upload)}, which has not or was deleted; upload it again.")
-        about = read_json(place / _ABOUT)
-        return Upload(upload, about["name"], place / _FILE, about["bytes"], about["sha256"], look(place / _FILE))
+        about = read_json(place / ABOUT)
+        return Upload(upload, about["name"], place / FILE, about["bytes"], about["sha256"], about.get("kind", "a model file"))
 
     def discard(self, upload: str) -> None:
         """Delete an upload, whatever its state."""
-        _checked_id(upload)
+        checked_id(upload)
         self._hashes.pop(upload, None)
         self._part(upload).unlink(missing_ok=True)
         self._about(upload).unlink(missing_ok=True)
@@ -204,11 +187,12 @@ class Quarantine:
     def sweep(self) -> None:
         """Delete unfinished uploads nobody wrote to for a day, and tokens nobody used in time."""
         now = time.time()
-        for one in self.folder.glob("*.token"):
-            if now - one.stat().st_mtime > TOKEN_S:
+        for one, status in _still_there(self.folder.glob("*.token")):
+            if now - status.st_mtime > TOKEN_S:
                 one.unlink(missing_ok=True)
-        for one in self.folder.glob("*.part"):
-            if now - one.stat().st_mtime > STALE_S and _ID.fullmatch(one.stem):
+        for one, status in _still_there(self.folder.glob("*.json")):  # beside the bytes, until they have been checked
+            last = max((of.st_mtime for _, of in _still_there([self._part(one.stem), self.folder / one.stem])), default=status.st_mtime)
+            if now - last > STALE_S and ID.fullmatch(one.stem):
                 self.discard(one.stem)
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -231,13 +215,16 @@ class Quarantine:
 
     def _held(self) -> tuple[int, int]:
         """Bytes that all uploads take once they have arrived, and how many of them are still to come."""
-        held = sum(one.stat().st_size for one in self.folder.glob(f"*/{_FILE}"))
+        held = sum(status.st_size for _, status in _still_there(self.folder.glob(f"*/{FILE}")))
         coming = 0
-        for about in self.folder.glob("*.json"):
-            part = about.with_suffix(".part")
-            size = part.stat().st_size if part.exists() else 0
-            expected = read_json(about)["bytes"]
-            held, coming = held + expected, coming + expected - size
+        for part, status in _still_there(self.folder.glob("*.part")):
+            try:
+                expected = read_json(self._about(part.stem))["bytes"]
+            except UserError:
+                if part.exists():
+                    raise
+                continue  # given up or complete meanwhile
+            held, coming = held + expected, coming + expected - status.st_size
         return held, coming
 
     def _part(self, upload: str) -> Path:
@@ -247,14 +234,18 @@ class Quarantine:
         return self.folder / f"{upload}.json"
 
     def _existing(self, upload: str) -> Path:
-        part = self._part(_checked_id(upload))
+        part = self._part(checked_id(upload))
         if not part.is_file():
-            raise NotThere(f"the upload must have begun, got {quoted(upload)}, which has not or was deleted; {_AGAIN}.")
+            raise NotThere(f"the upload must have begun, got {quoted(upload)}, which has not or was deleted; {AGAIN}.")
         return part
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[BinaryIO]:
-        with path.open("a+b" if path.name == ".lock" else "r+b") as file:
+        try:
+            file = path.open("a+b" if path.name == ".lock" else "r+b")
+        except FileNotFoundError as error:
+            raise NotThere(f"the upload must have begun, got {quoted(path.stem)}, which was given up; {AGAIN}.") from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
@@ -270,21 +261,11 @@ class Quarantine:
         return state
 
 
-def display_name(path: Path) -> str | None:
-    """What the user called an uploaded file, by its path in quarantine; None for every other path."""
-    about = path.parent / _ABOUT
-    if path.name != _FILE or not _ID.fullmatch(path.parent.name) or not about.is_file():
-        return None
-    return _plain(str(read_json(about).get("name", path.name)))
-
-
-def _checked_id(upload: str) -> str:
-    if not _ID.fullmatch(upload):
-        raise NotThere(f"the id of an upload must be 32 hexadecimal digits, got {quoted(upload)}; {_AGAIN}.")
-    return upload
-
-
-def _plain(name: str) -> str:
-    """A file's name as text: its last part, printable, short."""
-    last = re.split(r"[/\\]", name)[-1]
-    return "".join(c for c in last if c.isprintable())[:_LONGEST_NAME] or "upload"
+def _still_there(found: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each with its status, without those that another request has deleted meanwhile."""
+    for one in found:
+        try:
+            status = one.stat()
+        except FileNotFoundError:
+            continue
+        yield one, status
