@@ -20,10 +20,11 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# The bundled model, the quick analyses, the dashboard opened on the result.
+# The bundled model, two quick analyses, and the dashboard opened while a job draws how much of the model can go, point by point.
 demo: setup
 	$(BIN)/python -m analysis run weight_sparsity --model smollm2 --store $(STORE)
 	$(BIN)/python -m analysis run neuron_activity --model smollm2 --n-tokens 2048 --window 64 --store $(STORE)
+	$(BIN)/python -m analysis run essential_sparsity --model smollm2 --n-tokens 8192 --window 64 --resolution 0.05 --store $(STORE) --detach
 	$(BIN)/python -m analysis serve --store $(STORE) --port $(PORT) --open
 
 serve: setup

@@ -28,7 +28,7 @@ def words(text: str) -> list[str]:
 
 
 def prunings(methods: str, structures: str, group: str, include: str, only: str, seed: int, draws: int) -> list[WeightPruning]:
-    """One intervention per method and structure; of random ones as many as there are draws, each with a seed of its own."""
+    """One intervention per method and structure; of random and calibrated ones as many as there are draws, each with a seed of its own."""
     from analysis.interventions.pruning import WeightPruning
     from analysis.interventions.scope import GROUPS as SCOPE_GROUPS
     from analysis.interventions.structures import structure_of
@@ -42,12 +42,19 @@ def prunings(methods: str, structures: str, group: str, include: str, only: str,
         method = _method(slug)
         for structure in words(structures):
             shape = structure_of(structure)
-            for own in range(seed, seed + (draws if slug == "random" else 1)):
+            for own in range(seed, seed + draws):
                 competes: Any = group if group != AUTO else _usual_group(method, shape)
-                found.append(WeightPruning(method, shape, competes, seed=own, include=wanted, only=only))
+                made = WeightPruning(method, shape, competes, seed=own, include=wanted, only=only)
+                if own == seed or is_drawn(made):
+                    found.append(made)
     if not found:
         raise UserError(f"methods and structures must each name at least one, got {methods!r} and {structures!r}; name some.")
     return found
+
+
+def is_drawn(pruning: WeightPruning) -> bool:
+    """Whether another seed, or another calibration sample, gives another curve."""
+    return pruning.method.slug == "random" or bool(pruning.needs)
 
 
 def _usual_group(method: Any, structure: Any) -> str:

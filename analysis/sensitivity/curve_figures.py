@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.second_data import SECOND
 from analysis.sensitivity.curve_rows import curve_label
-from analysis.sensitivity.tables import KEY
+from analysis.sensitivity.tables import FIRST, KEY, SECOND_SET
 from analysis.spec import Headline, Summaries
 from figures.spec import Axis, FigureSpec, NothingToDraw, Series
 
@@ -30,7 +31,7 @@ def draw_curve(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     data["low"], data["high"] = shown["low"].clip(lower=FLOOR), shown["high"].clip(lower=FLOOR)
     data["achieved"], data["perplexity"] = shown["achieved"], shown["perplexity"]
     bars = _drop_bars(facts)
-    unit, n = str(shown["unit"].iloc[0]), int(shown["n"].max())
+    unit = str(shown["unit"].iloc[0])
     return FigureSpec(
         kind="line",
         data=pd.concat([data, bars], ignore_index=True) if len(bars) else data.reset_index(drop=True),
@@ -40,8 +41,8 @@ def draw_curve(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
         y_high="high",
         series=Series("series", "Curve"),
         title="How much can go before the model notices",
-        sentence=f"Increase of the loss of {provenance['model_label']} on {n:,} positions of {int(shown['n_documents'].max()):,} documents "
-        f"({shown['split'].iloc[0]} of {provenance['data']}), with 95 % intervals over documents. {_answers(facts)}",
+        sentence=f"Increase of the loss of {provenance['model_label']} on {_measured_on(shown, provenance)}, with 95 % intervals over "
+        f"documents. {_answers(facts)}",
         hover=("delta", "loss", "perplexity", "achieved"),
         notes=tuple(
             note for note in (
@@ -51,6 +52,17 @@ def draw_curve(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
             ) if note
         ),
     )  # fmt: skip
+
+
+def _measured_on(rows: Any, provenance: Mapping[str, Any]) -> str:
+    """How many positions of which data, of both where there are two."""
+    facts, config = provenance.get("facts") or {}, provenance.get("config") or {}
+    second = facts.get(SECOND, {}).get("name") or config.get(SECOND) or "other data"  # a live page has no facts yet
+    names, parts = {FIRST: str(provenance["data"]), SECOND_SET: f"{second}, the second data"}, []
+    for data, part in rows.groupby("data", sort=True):
+        of = f"{int(part['n'].max()):,} positions of {int(part['n_documents'].max()):,} documents"
+        parts.append(f"{of} ({part['split'].iloc[0]} of {names[str(data)]})")
+    return " and ".join(parts)
 
 
 def _labelled(rows: Any) -> Any:
@@ -137,7 +149,7 @@ def _over_cost(rows: Any, provenance: Mapping[str, Any], column: str, label: str
         series=Series("series", "Curve"),
         title=f"What the loss buys: {label[0].lower()}{label[1:]}",
         sentence=f"Increase of the loss of {provenance['model_label']} over its {label[0].lower()}{label[1:]}, with 95 % intervals over "
-        f"{int(shown['n_documents'].max()):,} documents ({shown['split'].iloc[0]} of {provenance['data']}).",
+        f"documents, on {_measured_on(shown, provenance)}.",
         hover=("delta", "level", "absolute"),
         notes=tuple(
             note for note in (
@@ -156,6 +168,7 @@ def headlines(summaries: Summaries) -> tuple[Headline, ...]:
         if not row["is_headline"] or row["answer"] == "not resolvable":
             continue
         curve, over = curve_label(row), f"{row['words']}; {row['n_documents']:,} documents, without fine-tuning."
+        over += f" {row['draws_words'][:1].upper()}{row['draws_words'][1:]}." if row.get("draws_words") else ""
         within = f"within {row['eps']:g} {row['unit']}"
         if row["level"] is not None:
             return (Headline("Weights that can go", row["level"], f"Share of the scope, {curve}, {within}: {over}"),)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +10,8 @@ import numpy as np
 from analysis.interventions.cost import DenseCost
 from analysis.interventions.levels import Estimate
 from analysis.interventions.measuring import KL, LOSS
-from analysis.interventions.sweep import ACCURACY, Baseline, Curve, Point, perplexity
-from analysis.sensitivity.choices import ONE_POINT, headline
-from analysis.sensitivity.tables import DIFFERENCES, DROPS, POINTS, TOKENS
-from analysis.stats.drops import DropPoint, drop_difference, sharpest_bend
-from analysis.stats.paired import rank_intervals
+from analysis.interventions.sweep import ACCURACY, Baseline, Point, perplexity
+from analysis.sensitivity.tables import FIRST, POINTS, TOKENS
 from analysis.tasks import Losses, Task, difference, mean_loss
 
 if TYPE_CHECKING:
@@ -25,23 +21,27 @@ if TYPE_CHECKING:
 Rows = dict[str, list[Any]]
 
 
-def curve_key(pruning: WeightPruning) -> dict[str, Any]:
-    """What tells its curve apart."""
+def curve_key(pruning: WeightPruning, data: str = FIRST) -> dict[str, Any]:
+    """What tells its curve on these data apart."""
     ratio = f" {pruning.ratio.slug}" if pruning.ratio else ""
     return {
         "method": pruning.method.name + ratio,
         "structure": pruning.structure.slug,
         "scope": pruning.group,
         "seed": pruning.seed,
+        "data": data,
     }
 
 
 def curve_label(key: Mapping[str, Any]) -> str:
     """A curve in words, for legends."""
     scope = {"global": "global", "per_matrix": "per matrix", "per_row": "per row", "group": ""}.get(key["scope"], key["scope"])
-    seed = f"seed {key['seed']}" if str(key["method"]).startswith("random") else ""
+    method = str(key["method"])
+    # Of calibrated methods only further draws are numbered: most runs have one.
+    seed = f"seed {key['seed']}" if method.startswith("random") or (key["seed"] and not method.startswith("magnitude")) else ""
     structure = "" if key["structure"] == "unstructured" else str(key["structure"])
-    return ", ".join(part for part in (str(key["method"]), structure, scope, seed) if part)
+    data = "" if key.get("data", FIRST) == FIRST else f"{key['data']} data"
+    return ", ".join(part for part in (method, structure, scope, seed, data) if part)
 
 
 def metric_names(task: Task, measured: Mapping[str, Losses]) -> list[str]:
@@ -177,64 +177,3 @@ def scope_rows(scope: Scope) -> dict[str, Any]:
         "role": [m.role for m in members] + [None] * len(skipped),
         "n_weights": [m.n for m in members] + [s.n for s in skipped],
     }
-
-
-def drop_rows(curves: Sequence[tuple[Mapping[str, Any], Curve]], eps: Sequence[float], task: Task) -> Rows:
-    """Rows of `drop_points`: of the loss at every tolerance, of accuracy at one point."""
-    asked = [(LOSS, one, task.unit) for one in eps]
-    if ACCURACY in metric_names(task, {}):
-        asked.append((ACCURACY, ONE_POINT, "share of positions"))
-    found = [(key, curve, metric, one, unit, curve.drop_point(one, metric)) for key, curve in curves for metric, one, unit in asked]
-    hidden = {drop.eps for _, _, metric, _, _, drop in found if metric == LOSS and drop.answer == "not resolvable"}
-    shown = headline(eps, hidden)
-    rows: Rows = {column.name: [] for column in DROPS.columns}
-    for key, curve, metric, one, unit, drop in found:
-        row = {
-            **key,
-            "metric": metric,
-            "eps": one,
-            "unit": unit,
-            "is_headline": metric == LOSS and one == shown,
-            **_drop(drop, curve, metric),
-        }
-        for name, values in rows.items():
-            values.append(row[name])
-    return rows
-
-
-def _drop(drop: DropPoint, curve: Curve, metric: str) -> dict[str, Any]:
-    reached, alone = drop.answer == "reached", drop.n_documents == 1
-    sums = curve.sums(metric)
-    bend = sharpest_bend(curve.levels, curve.baseline.resample.value(sums))
-    return {
-        "answer": drop.answer,
-        "level": drop.point.level if reached else None,
-        "low": drop.low.level if reached and not alone else None,
-        "high": drop.high.level if reached and not alone and drop.high.reached else None,
-        "raw": drop.raw.level if drop.raw.reached else None,
-        "below": drop.bracket[0] if reached else None,
-        "above": drop.bracket[1] if reached else None,
-        "last_level": float(curve.levels[-1]),
-        "stderr": drop.standard_error if not alone and np.isfinite(drop.standard_error) else None,
-        "n_documents": drop.n_documents,
-        "words": drop.words,
-        "note": drop.note or None,
-        "bend": bend.level if bend.reached else None,
-    }
-
-
-def difference_rows(curves: Sequence[tuple[Mapping[str, Any], Curve]], eps: float) -> Rows:
-    """Rows of `drop_differences`: every pair of curves, on the same draws of the same documents."""
-    rows: Rows = {column.name: [] for column in DIFFERENCES.columns}
-    draws = [curve.drop_draws(eps) for _, curve in curves]
-    known = all((~reached).mean() < 0.025 for _, reached in draws)  # noqa: PLR2004 - the tail of a 95 % interval
-    low, high = rank_intervals(-np.stack([levels for levels, _ in draws], axis=1)) if known else (None, None)
-    for i, j in combinations(range(len(curves)), 2):
-        gap = drop_difference(draws[i], draws[j])
-        words = gap if isinstance(gap, str) else f"{gap.value:+.3g}, 95 % interval {gap.low:+.3g} to {gap.high:+.3g}"
-        numbers = (None, None, None) if isinstance(gap, str) else (gap.value, gap.low, gap.high)
-        ranks = [None] * 4 if low is None or high is None else [int(r) for r in (low[i], high[i], low[j], high[j])]
-        row = (curve_label(curves[i][0]), curve_label(curves[j][0]), eps, *numbers, words, *ranks)
-        for values, value in zip(rows.values(), row, strict=True):
-            values.append(value)
-    return rows

@@ -9,24 +9,25 @@ Source: METHODS A1, SENSITIVITY sections 7 to 9.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.sensitivity.choices import AUTO, GROUPS, tolerances
+from analysis.second_data import SECOND
+from analysis.sensitivity.choices import AUTO, GROUPS, is_drawn, tolerances
 from analysis.sensitivity.curve_figures import draw_curve, draw_decode, draw_prefill, draw_where, headlines
-from analysis.sensitivity.study import Study, calibration_for, dense_cost_of, facts_of, noise_floor, told
+from analysis.sensitivity.sides import DENSE, Side, facts_of_second, packed, sides_of, unpacked
+from analysis.sensitivity.study import Study, calibration_for, dense_cost_of, facts_of, told
 from analysis.sensitivity.tables import TABLES
 from analysis.spec import Analysis, Figure, Source, setting
 
 if TYPE_CHECKING:
     from analysis.interventions.cost import DenseCost
     from analysis.interventions.pruning import WeightPruning
-    from analysis.interventions.sweep import Baseline, Point
+    from analysis.interventions.sweep import Point
 
 UNIT = "measuring levels"
-DENSE = "dense"
 SPLITS = ("report", "all")
 TASKS = (AUTO, "causal-lm", "masked-lm", "seq2seq", "classification", "divergence", "own")
 _BYTES = 3 * 2**30 // 2
@@ -45,7 +46,12 @@ class EssentialSparsityConfig:
     levels: str = setting("adaptive", help="Shares to remove, with commas; adaptive is a coarse grid and bisection at the tolerances")
     eps: str = setting(AUTO, help="Tolerances, with commas, in the unit of the loss; auto is 0.01, 0.05, 0.1 nats")
     resolution: float = setting(0.0125, help="Widest bracket around a drop point, of adaptive levels", ge=0.001, le=0.1)
-    draws: int = setting(1, help="Seeds of random pruning, each a curve of its own; at least 5 for a headline", ge=1, le=100)
+    draws: int = setting(
+        1,
+        help="Curves of each random or calibrated method: seeds, or halves of the calibration documents; at least 5 for a headline",
+        ge=1,
+        le=100,
+    )
     include: str = setting("", help="Weights to take into the scope too: embeddings, head, routers, outside, other")
     only: str = setting("", help="Only parameters whose name holds this pattern")
     n_tokens: int = setting(
@@ -53,6 +59,9 @@ class EssentialSparsityConfig:
     )
     window: int = setting(128, help="Length of a text window; windows never cross documents", unit="tokens", ge=2, le=131072)
     seed: int = setting(0, help="Seed of every random choice: windows, splits, masked tokens, draws, random pruning", ge=0, le=2**31 - 1)
+    second_data: str = setting(
+        "", help="Further data, as DATA, measured at the same levels: retain and forget, in and out of domain; may be empty"
+    )
     task: str = setting(AUTO, help="What the model is asked to do; auto chooses from the model and the data", choices=TASKS)
     split: str = setting("report", help="Documents to measure; all only where they are too few and nothing is calibrated", choices=SPLITS)
     kl_positions: int = setting(
@@ -71,37 +80,39 @@ def needs(subject: Any) -> str | None:
     return None
 
 
-def memory(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> int:  # noqa: ARG001 - the contract of `Analysis.memory`
-    """One copy of the weights in 32 bits, and what `_BYTES` is for."""
-    return 4 * int(facts.get("n_parameters") or 0) + _BYTES
+def memory(settings: Any, facts: Mapping[str, Any]) -> int:
+    """One copy of the weights in 32 bits, and what `_BYTES` is for, of each data set."""
+    return 4 * int(facts.get("n_parameters") or 0) + _BYTES * (2 if getattr(settings, SECOND, "") else 1)
 
 
 def run(config: EssentialSparsityConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of all tables: those of a point with its unit, drop points at the end."""
-    from analysis.interventions.sweep import Baseline, Curve, Point
-    from analysis.sensitivity.curve_rows import curve_key, difference_rows, drop_rows, scope_rows
+    from analysis.interventions.sweep import Curve, Point
+    from analysis.sensitivity.curve_rows import curve_key, scope_rows
+    from analysis.sensitivity.drop_rows import NamedCurve, difference_rows, drop_rows
 
     study = Study.of(config, inputs["model"])
-    known = {name: Point.of_arrays(state) for name, state in work.states(UNIT)}
-    if DENSE in known and study.evaluation.needs_dense:
-        study.evaluation.dense()  # outputs to compare with are not stored
+    sides = sides_of(study, inputs.get(SECOND))
+    _read_back(sides, work)
     for _ in work.units([DENSE], UNIT, 1 + 14 * len(study.prunings)):
-        known[DENSE] = Point(0.0, study.evaluation.dense(work.report))
-        work.save_state(known[DENSE].arrays())
+        for i, side in enumerate(sides):
+            side.known[DENSE] = Point(0.0, side.evaluation.dense(_part(work, i, len(sides))))
+        work.save_state(packed({side.name: side.known[DENSE] for side in sides}))
         yield "scope_tensors", scope_rows(study.scope)
-    baseline = Baseline.of(known[DENSE].measured, config.seed)
-    dense = float(known[DENSE].measured["loss"].total.sum() / known[DENSE].measured["loss"].n.sum())
-    eps = tolerances(config.eps, study.task, dense)
-    cost = dense_cost_of(study)
-    work.facts |= facts_of(study, baseline, eps, cost, dense)
+    first = sides[0]
+    eps, cost = tolerances(config.eps, study.task, first.dense_loss), dense_cost_of(study)
+    work.facts |= facts_of(study, first.baseline, eps, cost, first.dense_loss)
     for number, pruning in enumerate(study.prunings):
-        yield from _measure(study, number, pruning, baseline, eps, cost, known, work)
+        yield from _measure(study, sides, number, pruning, eps, cost, work)
+    work.facts["noise_floor"] = first.noise_floor
+    for side in sides[1:]:
+        work.facts[SECOND] = facts_of_second(side, inputs[SECOND].data)
     curves = [
-        (curve_key(pruning), Curve.of([point for name, point in known.items() if name.startswith(f"{number}/")], baseline))
+        NamedCurve(curve_key(pruning, side.name), Curve.of(side.points(number), side.baseline), is_drawn(pruning))
+        for side in sides
         for number, pruning in enumerate(study.prunings)
         if pruning.kind == "curve"
     ]
-    work.facts["noise_floor"] = noise_floor(known, baseline)
     drops = drop_rows(curves, eps, study.task)
     work.facts["drops"] = told(drops)
     yield "drop_points", drops
@@ -110,31 +121,72 @@ def run(config: EssentialSparsityConfig, inputs: Mapping[str, Any], work: Any) -
         yield "drop_differences", difference_rows(curves, shown)
 
 
+def _read_back(sides: tuple[Side, ...], work: Any) -> None:
+    """What earlier sessions measured; outputs of the dense model are not stored, so where they are compared with, they are made anew."""
+    by_name = {side.name: side for side in sides}
+    for unit, state in work.states(UNIT):
+        for name, point in unpacked(state):
+            by_name[name].known[unit] = point
+    for side in sides:
+        if DENSE in side.known and side.evaluation.needs_dense:
+            side.evaluation.dense()
+
+
+def _part(work: Any, i: int, n: int) -> Callable[[float], None]:
+    """Progress inside of a unit that has n equal parts."""
+    return lambda share: work.report((i + share) / n)
+
+
 def _measure(
-    study: Study, number: int, pruning: WeightPruning, baseline: Baseline, eps: tuple[float, ...], cost: DenseCost,
-    known: dict[str, Point], work: Any,
+    study: Study, sides: tuple[Side, ...], number: int, pruning: WeightPruning, eps: tuple[float, ...], cost: DenseCost, work: Any
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:  # fmt: skip
-    """One curve, level by level; what an earlier session measured is not measured again."""
+    """One pruning, level by level, each applied once for all data; then the levels that only the second data ask for.
+
+    The first data choose their levels as if they were alone, so that their numbers are the same with and without others. What an
+    earlier session measured is not measured again.
+    """
     from analysis.interventions.levels import COLLAPSED, Levels
     from analysis.interventions.sweep import sweep
-    from analysis.sensitivity.curve_rows import curve_key, curve_label, loss_rows, point_rows, token_rows, where_rows
+    from analysis.sensitivity.curve_rows import curve_key, curve_label
 
-    config, key = study.config, curve_key(pruning)
+    config = study.config
     collapsed = {"relative error": 1.0}.get(study.task.unit, COLLAPSED if study.task.knows_right else 20 * max(eps))
     levels = Levels.of(config.levels, eps, config.resolution, collapsed)
-    before = [point for name, point in known.items() if name.startswith(f"{number}/")]
-    unit = partial(_unit, work, number, sum(name != DENSE for name in known) - len(before), len(study.prunings))
-    with pruning.on(study.subject, calibration_for(study, pruning)) as held:
-        work.facts["interventions"][curve_label(key)] = {name: value for name, value in held.facts.items() if name != "skipped"}
-        dense = None if number == 0 else known[DENSE].measured  # level 0 is measured anew once, for the noise floor
-        points = sweep(held, study.evaluation, baseline, levels, known=before, dense=dense, unit=unit, report=work.report)
-        for point in points:
-            known[f"{number}/{point.name}"] = point
-            work.save_state(point.arrays())
-            yield "curve_points", point_rows(key, pruning.kind, point, baseline, study.task, cost, study.units)
-            yield "point_losses", loss_rows(key, point, baseline)
-            yield "pruned_where", where_rows(key, point, study.places)
-            yield "point_tokens", token_rows(key, point, baseline, study.task)
+    names = {name for side in sides for name in side.known if name != DENSE}
+    earlier = sum(not name.startswith(f"{number}/") for name in names)
+    unit = partial(_unit, work, number, earlier, len(study.prunings))
+    again = number == 0  # level 0 is measured anew once, for the noise floor
+    calibration = calibration_for(study, pruning)
+    with pruning.on(study.subject, calibration) as held:
+        told_of = {name: value for name, value in held.facts.items() if name != "skipped"}
+        told_of |= {} if calibration is None else {"calibration": calibration.facts}
+        work.facts["interventions"][curve_label(curve_key(pruning))] = told_of
+        for i, side in enumerate(sides):
+            here = sides[i:]
+            dense = None if again else side.known[DENSE].measured
+            report = _part(work, 0, len(here))
+            for point in sweep(
+                held, side.evaluation, side.baseline, levels, known=side.points(number), dense=dense, unit=unit, report=report
+            ):
+                found = {side.name: point}
+                for k, other in enumerate(here[1:], 1):
+                    found[other.name] = other.beside(point, point.level == 0 and not again, _part(work, k, len(here)))
+                for one in here:
+                    one.known[f"{number}/{point.name}"] = found[one.name]
+                work.save_state(packed(found))
+                for one in here:
+                    yield from _rows(study, one, pruning, found[one.name], cost)
+
+
+def _rows(study: Study, side: Side, pruning: WeightPruning, point: Point, cost: DenseCost) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Of one level on one data set."""
+    from analysis.sensitivity.curve_rows import curve_key, loss_rows, point_rows, token_rows, where_rows
+
+    key = curve_key(pruning, side.name)
+    yield "curve_points", point_rows(key, pruning.kind, point, side.baseline, side.task, cost, study.units)
+    yield "point_losses", loss_rows(key, point, side.baseline)
+    yield "pruned_where", where_rows(key, point, study.places)
+    yield "point_tokens", token_rows(key, point, side.baseline, side.task)
 
 
 def _unit(work: Any, number: int, n_before: int, n_curves: int, name: str, expected: int) -> Iterator[str]:

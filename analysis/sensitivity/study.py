@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from analysis.interventions.measuring import Evaluation
     from analysis.interventions.pruning import WeightPruning
     from analysis.interventions.scope import Scope
-    from analysis.interventions.sweep import Baseline, Point
+    from analysis.interventions.sweep import Baseline
     from analysis.sensitivity.essential_sparsity import EssentialSparsityConfig as Settings
     from analysis.tasks import Task
 
@@ -33,25 +33,23 @@ class Study:
     scope: Scope
     evaluation: Evaluation
     prunings: tuple[WeightPruning, ...]
-    calibrations: dict[frozenset[str], Any] = field(default_factory=dict)
-    """By what they hold: methods with the same needs share one."""
+    calibrations: dict[tuple[frozenset[str], int], Any] = field(default_factory=dict)
+    """By what they hold and by draw: methods with the same needs share one."""
 
     @classmethod
     def of(cls, config: Settings, subject: Any) -> Study:
         """Everything that the settings ask for; every refusal comes before the first pass."""
-        from analysis.interventions.measuring import Evaluation
         from analysis.interventions.scope import weight_scope
-        from analysis.tasks import choose_task
 
         found = prunings(config.methods, config.structures, config.group, config.include, config.only, config.seed, config.draws)
         _check_split(config, found)
-        task = choose_task(subject, config.task, split=config.split, seed=config.seed)
+        task, evaluation = _asked(config, subject)
         scope = weight_scope(subject.model, include=found[0].include, only=config.only)
-        evaluation = Evaluation(
-            subject.model, task, task.batch_size(config.batch_tokens), kl_positions=config.kl_positions,
-            metrics=metrics(config.logits, subject), shown=SHOWN, seed=config.seed,
-        )  # fmt: skip
         return cls(config, subject, task, scope, evaluation, tuple(found))
+
+    def asked_of(self, subject: Any) -> tuple[Task, Evaluation]:
+        """The same questions on the data of another subject that shares the model."""
+        return _asked(self.config, subject)
 
     @property
     def units(self) -> dict[str, str]:
@@ -65,6 +63,17 @@ class Study:
         return {member.name: (member.layer, member.role) for member in self.scope.members}
 
 
+def _asked(config: Settings, subject: Any) -> tuple[Task, Evaluation]:
+    from analysis.interventions.measuring import Evaluation
+    from analysis.tasks import choose_task
+
+    task = choose_task(subject, config.task, split=config.split, seed=config.seed)
+    return task, Evaluation(
+        subject.model, task, task.batch_size(config.batch_tokens), kl_positions=config.kl_positions,
+        metrics=metrics(config.logits, subject), shown=SHOWN, seed=config.seed,
+    )  # fmt: skip
+
+
 def _check_split(config: Settings, found: list[WeightPruning]) -> None:
     fitted = next((pruning for pruning in found if pruning.needs), None)
     if config.split != "report" and fitted is not None:
@@ -74,19 +83,42 @@ def _check_split(config: Settings, found: list[WeightPruning]) -> None:
 
 
 def calibration_for(study: Study, pruning: WeightPruning) -> Any:
-    """What the method needs, measured on the calibration split; None where it needs nothing."""
+    """What the method needs, measured on the calibration split, or on its draw of it; None where it needs nothing."""
     if not pruning.needs:
         return None
     from analysis.interventions.calibration import calibrate
     from analysis.tasks import choose_task
 
-    if pruning.needs not in study.calibrations:
-        task = choose_task(study.subject, study.config.task, split="calibration", seed=study.config.seed)
-        batches = [batch.inputs for batch in task.batches(task.batch_size(study.config.batch_tokens))]
-        study.calibrations[pruning.needs] = calibrate(
-            study.subject.model, study.scope, batches, pruning.needs, task=None if task.is_divergence else task
-        )
-    return study.calibrations[pruning.needs]
+    config, several = study.config, study.config.draws > 1
+    key = (pruning.needs, pruning.seed if several else config.seed)
+    if key not in study.calibrations:
+        if several:
+            study.calibrations.clear()  # second moments are as large as the weights: one draw at a time
+        task = choose_task(study.subject, config.task, split="calibration", seed=config.seed)
+        task = half_of(task, pruning.seed) if several else task
+        batches = [batch.inputs for batch in task.batches(task.batch_size(config.batch_tokens))]
+        made = calibrate(study.subject.model, study.scope, batches, pruning.needs, task=None if task.is_divergence else task)
+        made.facts["n_documents"] = len(set(task.data.document.tolist()))
+        study.calibrations[key] = made
+    return study.calibrations[key]
+
+
+def half_of(task: Task, seed: int) -> Task:
+    """One draw: the task on a random half of its documents, without repeats.
+
+    Over draws, a half varies about as independent samples of the whole size do: (1 - 1/2) s^2 / (n/2) = s^2 / n (Cochran 1977,
+    section 2.5). Raises `UserError` where there is no half.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    documents = np.unique(task.data.document)
+    if len(documents) < 2:
+        raise UserError(f"draws of a calibrated method must have at least 2 calibration documents, got {len(documents)}; set draws=1.")
+    chosen = np.random.default_rng([len(documents), seed]).choice(documents, len(documents) // 2, replace=False)
+    kept = np.flatnonzero(np.isin(task.data.document, chosen))
+    return replace(task, data=task.data.only(kept), examples=task.examples[kept])
 
 
 def dense_cost_of(study: Study) -> DenseCost:
@@ -122,14 +154,6 @@ def facts_of(study: Study, baseline: Baseline, eps: tuple[float, ...], cost: Den
         "n_documents_measured": baseline.resample.n_documents,
         "intervals": baseline.resample.note or "over documents, bootstrap",
     }
-
-
-def noise_floor(known: Mapping[str, Point], baseline: Baseline) -> float:
-    """Largest change of a document's mean loss when the dense model is measured a second time, at level 0 of the first curve."""
-    import numpy as np
-
-    again = next((point for name, point in known.items() if name.startswith("0/") and point.level == 0.0), None)
-    return 0.0 if again is None else float(np.abs(baseline.increase(again.measured) / baseline.resample.counts).max())
 
 
 def told(drops: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

@@ -10,15 +10,18 @@ _LOSS = "NULL where the loss of a position is infinite or no number"
 _INTERVAL = (
     "end of its 95 % interval over documents (bootstrap, the same draws for all levels and methods); NULL for one document, and as delta"
 )
+_DRAWS = "NULL for fewer than two draws, and unless all of them reached it"
 _COST = "at the operating point in the run's facts"
 
-KEY = ("method", "structure", "scope", "seed")
+FIRST, SECOND_SET = "first", "second"
+KEY = ("method", "structure", "scope", "seed", "data")
 """What tells curves apart."""
 CURVE = (
     Column("method", "str", "How weights are chosen, with its options and its shares per matrix where it has any"),
     Column("structure", "str", "How the zeros lie: unstructured, 2:4 (kept of), block 4x4, rows, columns"),
     Column("scope", "str", "Which weights compete with each other: global, per_matrix, per_row, or group (of M)"),
-    Column("seed", "int", "Seed of the method's random choices", range=_N),
+    Column("seed", "int", "Seed of the method's random choices, and of its calibration sample where there are several draws", range=_N),
+    Column("data", "str", "Which data it was measured on: first, or second (second_data; its name is among the run's facts)"),
 )
 _LEVEL = Column("level", "float", "Share of the weights in scope to be removed", unit="share of the scope", range=(0, 1))
 
@@ -93,6 +96,11 @@ DROPS = Table(
         Column("stderr", "float", "Standard error of the increase at the crossing; NULL for one document", range=(0, 1e308), optional=True),
         Column("n_documents", "int", "Documents measured", unit="documents", range=_N),
         Column("is_headline", "bool", "Whether this is the tolerance the model's card shows: the middle one, or the next above it that noise does not hide on any curve"),
+        Column("n_draws", "int", "Draws of this method: seeds of random ones, calibration samples of calibrated ones; NULL where nothing about it is drawn", unit="draws", range=_N, optional=True),
+        Column("draws_sd", "float", f"Standard deviation of s* over the draws, a variance beside that over documents; {_DRAWS}", unit="share of the scope", range=(0, 1), optional=True, evidence="O"),
+        Column("draws_low", "float", f"Smallest s* of the draws; {_DRAWS}", unit="share of the scope", range=(0, 1), optional=True),
+        Column("draws_high", "float", f"Largest s* of the draws; {_DRAWS}", unit="share of the scope", range=(0, 1), optional=True),
+        Column("draws_words", "str", "What the draws say, in words; NULL where nothing about the method is drawn", optional=True),
         Column("words", "str", "The answer as a sentence's part"),
         Column("note", "str", "What limits the answer; NULL where nothing does", optional=True),
         Column("bend", "float", "A hint, ours: where the slope grows most. It depends on the range and always finds something; NULL without a bend", unit="share of the scope", range=(0, 1), optional=True, evidence="O"),
@@ -152,17 +160,19 @@ SCOPE = Table(
     ),
 )
 _RANK = (
-    "of s* among all curves (1: most can go), 95 % interval over documents; NULL where a curve does not cross its tolerance in every draw"
+    "of s* among the curves on the same data (1: most can go), 95 % interval over documents; NULL between data, and where a curve does "
+    "not cross its tolerance in every draw"
 )
 _BOTH = "NULL where one of the two does not cross its tolerance in nearly every draw"
 DIFFERENCES = Table(
     "drop_differences",
-    "Every pair of curves: the difference of their drop points, on the same draws of the same documents.",
+    "Every pair of curves on the same data, on the same draws of the same documents; and each curve beside itself on the second data.",
     ("one", "other", "eps"),
     (
         Column("one", "str", "A curve: method, structure, scope"),
         Column("other", "str", "Another"),
         Column("eps", "float", "Tolerance", range=(0, 1e308)),
+        Column("is_paired", "bool", "Whether both were measured on the same documents; where not, each has draws of its own and the interval is wider"),
         Column("difference", "float", f"s* of one minus s* of the other, median over draws; {_BOTH}", range=(-1, 1), optional=True, evidence="O"),
         Column("low", "float", f"Lower end of its 95 % interval; {_BOTH}", range=(-1, 1), optional=True),
         Column("high", "float", f"Upper end of its 95 % interval; {_BOTH}", range=(-1, 1), optional=True),

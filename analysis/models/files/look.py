@@ -161,7 +161,8 @@ def _judged(header: Header, config: dict[str, Any] | None, folder: Path) -> Head
             notes.append(f"the folder holds Python files ({', '.join(code[:3])}), which are never run")
     empty = [entry.name for entry in header.tensors if not entry.numel]
     if empty:
-        notes.append(f"{len(empty)} tensors have no elements, for example {quoted(empty[0])}")
+        first = quoted(empty[0])
+        notes.append(f"{first} has no elements" if len(empty) == 1 else f"{len(empty)} tensors have no elements, for example {first}")
     if header.must_convert and CONVERT not in notes:
         notes.append(CONVERT)
     seems = _by_config(config) if config is not None else guess(header.tensors)
