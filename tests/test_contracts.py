@@ -113,6 +113,11 @@ def key(subject=None, **settings):
     return run_key(TOY, ToyConfig(**settings), {"model": subject or FakeSubject()})
 
 
+def test_the_readme_lists_every_analysis_with_its_question():
+    readme = (ROOT / "README.md").read_text()
+    assert [f"| `{a.slug}` | {a.question} |" for a in ANALYSES] == [line for line in readme.splitlines() if line.startswith("| `")]
+
+
 def test_the_key_changes_with_what_changes_numbers():
     assert key() == key()
     assert key(seed=1) != key()

@@ -35,7 +35,7 @@ def _measure(
 
 MEASURES: tuple[Measure, ...] = (
     _measure(ROW.keys_90, "keys", "Keys needed to hold 90 % of a query's attention, on average", "keys", MANY),
-    _measure(ROW.share_90, "key_share", "The same / the query's valid keys, on average", "share of valid keys"),
+    _measure(ROW.share_90, "key_share", "Keys needed to hold 90 % of a query's attention / its valid keys, on average", "share of valid keys"),
     _measure(ROW.rest_keys_90, "keys_beside_first", "Keys needed for 90 % of the attention beside the first key", "keys", MANY),
     _measure(ROW.entropy, "entropy", "Mean entropy of a query's attention", "nats", MANY),
     _measure(ROW.relative_entropy, "relative_entropy", "Mean of entropy / ln(valid keys): 1 is uniform", "share of uniform"),

@@ -1,0 +1,30 @@
+"""Sealed runs of `head_sparsity` on tiny models: heads that look where they are told to, a decoder beside its encoder, shared layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from analysis.attention.head_sparsity import HEAD_SPARSITY, HeadSparsityConfig
+from analysis.models import TextWindows, subject_from
+from analysis.runner import run
+from store import RunInfo, Store
+from tests import zoo
+
+
+def text(n_windows: int = 4, window: int = 64, vocabulary: int = 60, documents: int = 2) -> TextWindows:
+    """Seeded tokens."""
+    ids = np.random.default_rng(0).integers(0, vocabulary, (n_windows, window))
+    return TextWindows.from_ids(ids, document=np.arange(n_windows) * documents // n_windows)
+
+
+def sealed(store: Store, model: Any, data: Any, name: str) -> RunInfo:
+    """A run on a model made here, in a second or two."""
+    return run(HEAD_SPARSITY, {"model": subject_from(model, name=name, data=data)}, HeadSparsityConfig(), store)
+
+
+def make_heads(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
+    """A seeded model of the zoo; decoders read windows of 64 tokens, the others their own batch."""
+    model, batch = zoo.ZOO[family]()
+    return sealed(store, model, text() if family == "llama" else [batch], name or family)
