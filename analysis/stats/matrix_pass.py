@@ -1,6 +1,6 @@
 """Everything `weight_sparsity` asks of one matrix, in one pass over slices of its rows: `kernel_matrix` from the outside.
 
-Slices are handed to threads band by band; each thread adds to sums of its own, and `end` puts them together. Values that are not finite
+Slices are shared out among threads; each share adds to sums of its own, and `end` puts them together. Values that are not finite
 spoil a pass: `spoiled` tells, and a second pass with ``careful`` takes them as zeros and takes them out again afterwards; then groups
 and tiles mean nothing and `whole` is False. So a matrix of finite values, as nearly all are, is read once.
 Memory: the slice, 4 numbers a row, 4 numbers a column and thread, 2 MB a thread.
@@ -40,7 +40,7 @@ def cell_side(n: int) -> int:
 
 
 class _Sums:
-    """What one thread adds to."""
+    """What one share of every slice adds to."""
 
     def __init__(self, n_columns: int, cells: tuple[int, int]) -> None:
         self.columns = np.zeros((3, n_columns))
@@ -141,12 +141,13 @@ class MatrixPass:
         return np.array([one.keys[: kernel.N_PATTERNS] for one in self._parts]).sum(0, dtype=np.int64)
 
     def _jobs(self, part: Floats32, bits: NDArray[np.int32], codes: NDArray[np.uint16]) -> list[Any]:
-        n_jobs = max(1, min(4 * len(self._parts), part.size // LEAST_JOB)) if len(self._parts) > 1 else 1
+        # A slice's shares go to the same sums whichever thread is free first: rounding must not differ from run to run.
+        n_jobs = max(1, min(len(self._parts), part.size // LEAST_JOB))
         step = -(-len(part) // (kernel.BAND * n_jobs)) * kernel.BAND
 
-        def job(start: int) -> Any:
-            def work(worker: int) -> None:
-                mine, end = self._parts[worker], min(start + step, len(part))
+        def job(mine: _Sums, start: int) -> Any:
+            def work(_worker: int) -> None:
+                end = min(start + step, len(part))
                 kernel.sweep(
                     part, bits, codes, start, end, self._seen, self._shift, self._cells, self._rows,
                     mine.columns, mine.thumb, mine.keys, mine.out,
@@ -154,7 +155,7 @@ class MatrixPass:
 
             return work
 
-        return [job(start) for start in range(0, len(part), step)]
+        return [job(mine, start) for mine, start in zip(self._parts, range(0, len(part), step))]
 
     def _without_nonfinite(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
         finite = np.isfinite(part)

@@ -122,7 +122,7 @@ def test_the_memory_of_a_series_is_that_of_its_largest_checkpoint(series):
     save_file({"a.weight": torch.zeros(50, 3)}, series / "model_2000.safetensors")
     found = memory.sizes_of_files(str(series))
     assert found.largest == 150 and found.weights == (series / "model_2000.safetensors").stat().st_size
-    assert memory.sizes_of_subject(open_subject(str(series))) == memory.Sizes(600, 150)
+    assert memory.sizes_of_subject(open_subject(str(series))) == memory.Sizes(600, 150, 150)
 
 
 def test_a_broken_member_is_named(series):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.stats import matrix_pass
 from analysis.stats.magnitudes import MagnitudeCounts
 from analysis.stats.matrix_pass import MatrixPass, cell_side
 from analysis.stats.patterns import PATTERNS, TILE_SIDES, conformance, lost_squares, zero_tiles
@@ -177,3 +178,17 @@ def test_a_16_bit_pattern_that_is_no_number_spoils_the_pass():
         one = MatrixPass((32, 8), exact=True, values=values)
         one.update(stored.float().numpy(), stored.view(torch.int16).numpy().view(np.uint16))
         assert one.spoiled is spoiled
+
+
+def test_which_thread_is_free_first_changes_no_bit(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(4096, 512)).astype(np.float32)
+
+    def pass_with(order):
+        monkeypatch.setattr(matrix_pass, "run", lambda jobs, threads: [job(i % threads) for i, job in order(list(enumerate(jobs)))])
+        one = MatrixPass(values.shape, threads=4)
+        one.update(values)
+        return one.end()
+
+    first, second = pass_with(lambda jobs: jobs), pass_with(lambda jobs: [(7 - i, job) for i, job in reversed(jobs)])
+    assert first.moments == second.moments and first.l1 == second.l1 and first.root_sum == second.root_sum
+    assert np.array_equal(first.columns, second.columns) and np.array_equal(first.thumb, second.thumb)
