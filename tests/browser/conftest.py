@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from store import Store
 from tests.toy import BROKEN, HOSTILE, make_run
@@ -169,3 +170,20 @@ def at_rest(page):
     for busy in ("stStatusWidget", "stSkeleton"):
         page.wait_for_function(f"() => !document.querySelector('[data-testid={busy}]')")
     page.wait_for_timeout(300)
+
+
+def click_cell(page, chart, across, down, then):
+    """Click a chart at these shares of its width and height until `then` shows: a click while the page is drawn anew is lost."""
+    chart.scroll_into_view_if_needed()
+    for _ in range(3):
+        at_rest(page)
+        area = chart.locator(".nsewdrag").first.bounding_box()
+        x, y = area["x"] + area["width"] * across, area["y"] + area["height"] * down
+        page.mouse.move(x - 2, y)
+        page.mouse.click(x, y)
+        try:
+            then.wait_for(timeout=PATIENCE / 3)
+        except TimeoutError:
+            continue
+        return
+    raise AssertionError(f"three clicks at {x:.0f}, {y:.0f} opened nothing")

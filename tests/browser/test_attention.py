@@ -6,7 +6,7 @@ import pytest
 
 from store import Store
 from tests.attention_run import make_heads
-from tests.browser.conftest import Dashboard, at_rest, start
+from tests.browser.conftest import Dashboard, at_rest, click_cell, start
 from tests.toy import HOSTILE
 
 
@@ -46,11 +46,8 @@ def test_the_walk_from_the_grid_to_a_head_the_next_one_the_next_layer_and_a_copi
     page.get_by_test_id("stSidebarNavLink").filter(has_text="Attention").click()
     page.locator(".js-plotly-plot").nth(1).wait_for()
     at_rest(page)
-    cells = page.locator(".js-plotly-plot").first.locator(".nsewdrag").first
-    cells.scroll_into_view_if_needed()
-    box = cells.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 3 / 8, box["y"] + box["height"] / 4)  # the second of four columns, the upper of two rows
-    page.get_by_role("heading", name=re.compile(r"^Head \d:1$")).wait_for()
+    head = page.get_by_role("heading", name=re.compile(r"^Head \d:1$"))
+    click_cell(page, page.locator(".js-plotly-plot").first, 3 / 8, 1 / 4, head)  # the second of four columns, the upper of two rows
     at_rest(page)
     layer = int(re.search(r"Head (\d)", page.locator("h1").inner_text())[1])
 

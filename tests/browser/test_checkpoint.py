@@ -145,6 +145,7 @@ def test_a_file_is_chosen_with_the_keyboard_alone(bench, new_page, tmp_path):
     save_file({"layer.weight": np.ones((4, 6), np.float32)}, tmp_path / "four.safetensors")
     page = new_page(dark=True, width=420)
     open_page(page, bench)
+    at_rest(page)  # a button drawn anew has lost the focus
     page.get_by_role("button", name="Choose a file").focus()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")

@@ -140,7 +140,7 @@ def test_a_deep_link_is_the_first_thing_a_fresh_server_is_asked(tmp_path, dashbo
             page.goto(f"{url}/run?run={dashboard.runs['toy'].id}")
             page.get_by_role("heading", name="Toy coins", exact=True).wait_for()
             names = [text.split()[-1] for text in page.locator("[data-testid=stSidebarNavLink]").all_inner_texts()]
-            assert names == ["Home", "analysis", "Checkpoint", "Neurons", "Runs"]
+            assert names == ["Home", "analysis", "Checkpoint", "Weights", "Neurons", "Attention", "Sensitivity", "Runs"]
             at_rest(page)
             page.goto("about:blank")  # before its server goes
         finally:

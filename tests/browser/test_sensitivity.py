@@ -7,7 +7,7 @@ import urllib.parse
 
 import pytest
 
-from tests.browser.conftest import at_rest, start
+from tests.browser.conftest import at_rest, click_cell, start
 from tests.browser.test_jobs import Bench, start_it
 from tests.sensitivity_run import make_digits
 from ui.serve import ENTRY
@@ -101,11 +101,7 @@ def test_a_click_on_a_cell_looks_at_that_matrix_and_the_address_keeps_it(measure
     page.goto(f"{url}/sensitivity")
     page.get_by_role("heading", name="Where the removed weights sit").wait_for()
     at_rest(page)
-    chart = page.locator(PLOT).nth(1)
-    chart.scroll_into_view_if_needed()
-    cell = chart.locator(".nsewdrag").bounding_box()
-    page.mouse.click(cell["x"] + cell["width"] / 2, cell["y"] + cell["height"] / 4)
-    page.get_by_text(re.compile(r"of its 4,096 weights are zero")).wait_for()
+    click_cell(page, page.locator(PLOT).nth(1), 1 / 2, 1 / 4, page.get_by_text(re.compile(r"of its 4,096 weights are zero")))
     assert "tensor=" in page.url
     page.reload()
     page.get_by_text(re.compile(r"of its 4,096 weights are zero")).wait_for()

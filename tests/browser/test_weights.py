@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from tests.browser.conftest import Dashboard, start
-from tests.browser.test_first_walk import at_rest
+from tests.browser.conftest import Dashboard, at_rest, click_cell, start
 from tests.weight_runs import DEAD, HOSTILE_TENSOR, OFFENDER, make_weights
 
 
@@ -44,11 +43,8 @@ def test_the_walk_from_a_cell_of_the_map_to_a_tensor_the_next_one_and_its_copied
     page.get_by_test_id("stSidebarNavLink").filter(has_text="Weights").click()
     page.get_by_text("claims to be 2 of 4 kept and is not").wait_for()
     at_rest(page)
-    cells = page.locator(".js-plotly-plot").nth(1).locator(".nsewdrag").first
-    cells.scroll_into_view_if_needed()
-    box = cells.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 6, box["y"] + 10)
-    page.get_by_role("heading", name=re.compile(r"^model\.layers\.0\.")).wait_for()
+    tensor = page.get_by_role("heading", name=re.compile(r"^model\.layers\.0\."))
+    click_cell(page, page.locator(".js-plotly-plot").nth(1), 1 / 6, 0.04, tensor)
     at_rest(page)
     before = page.locator("h1").inner_text()
 
