@@ -183,6 +183,7 @@ def _serve(options: argparse.Namespace) -> int:
     from ui.serve import serve_command
 
     argv, environment = serve_command(options.store, options.port, options.address, open_browser=options.open, folders=options.folders)
+    print(f"The dashboard is at http://{options.address}:{options.port}; Ctrl-C stops it.", flush=True)
     return subprocess.run(argv, env=environment, check=False).returncode
 
 

@@ -51,6 +51,7 @@ def serve_command(
         "server.port": str(port),
         "server.headless": "false" if open_browser else "true",
         "server.showEmailPrompt": "false",  # a newcomer's first start would wait for an answer on the terminal
+        "logger.hideWelcomeMessage": "true",  # with it, Streamlit would advertise tools of its own on the pages; `serve` says the address
         "server.fileWatcherType": "none",
         "server.enableStaticServing": "false",
         "server.enableCORS": "true",

@@ -22,7 +22,13 @@ def test_it_listens_on_this_machine_only_and_answers_to_no_other_name(tmp_path):
 
 @pytest.mark.parametrize(
     "option",
-    ["--browser.gatherUsageStats=false", "--client.toolbarMode=viewer", "--client.showErrorDetails=none", "--server.fileWatcherType=none"],
+    [
+        "--logger.hideWelcomeMessage=true",
+        "--browser.gatherUsageStats=false",
+        "--client.toolbarMode=viewer",
+        "--client.showErrorDetails=none",
+        "--server.fileWatcherType=none",
+    ],
 )
 def test_nothing_is_sent_and_nothing_inner_is_shown(option, tmp_path):
     assert option in serve_command(tmp_path)[0]
