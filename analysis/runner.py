@@ -163,6 +163,7 @@ def run(
             raise IncompatibleSubject(reason)
     key = run_key(analysis, config, inputs)
     if not force and (found := store.current(key)):
+        store.tidy(key)
         return found
     record = _record(analysis, inputs, config)
     with store.begin(key, record, force=force and not resume) as attempt:

@@ -85,6 +85,15 @@ class Store(Questions):
             undo.pop_all()
         return attempt
 
+    def tidy(self, key: str) -> None:
+        """Remove what dead processes left behind a sealed run: one killed while it cleared its parts away. Leaves a key at work alone."""
+        try:
+            lock = KeyLock(self.runs_folder / f"{check_key(key)}.lock", name=False)
+        except RunLocked:
+            return
+        self._tidy(key)
+        lock.release()
+
     def _tidy(self, key: str) -> None:
         """Remove what dead processes left: ours to judge for this key, whose lock we hold, and for keys nobody holds."""
         for attempt in attempts_of(self.runs_folder, key, ".partial"):

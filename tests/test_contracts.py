@@ -170,6 +170,14 @@ def test_a_new_analysis_gets_its_sealed_file_with_comments_from_one_file(tmp_pat
     assert run(TOY, {"model": FakeSubject()}, ToyConfig(), store, force=True).id != info.id
 
 
+def test_what_a_killed_clearing_left_goes_when_the_run_is_asked_for_again(tmp_path):
+    store, subject = Store(tmp_path), {"model": FakeSubject()}
+    made = run(TOY, subject, ToyConfig(), store)
+    (store.runs_folder / f".{made.key}-1.0123456789ab.tmp" / "part-000001").mkdir(parents=True)
+    assert run(TOY, subject, ToyConfig(), store).id == made.id
+    assert not list(store.runs_folder.glob(".*.tmp"))
+
+
 def test_same_seed_same_rows(tmp_path):
     one, two = (run(TOY, {"model": FakeSubject()}, ToyConfig(), Store(tmp_path / n)) for n in "ab")
     for table in TOY.tables:
