@@ -11,6 +11,7 @@ store.read(path, "layers", where=[Filter("layer", "<", 4)], order_by=["density"]
 from store.attempt import Attempt
 from store.errors import JobNotFound, NoSpace, RunLocked, RunNotFound, StoreError
 from store.jobs import Job, JobStatus
+from store.labels import Label
 from store.models import ModelInfo
 from store.records import Case, ColumnInfo, Derived, Filter, Lookup, Order, Ratio, RunInfo, TableInfo, TableLayout
 from store.store import Store
@@ -25,6 +26,7 @@ __all__ = [
     "Job",
     "JobNotFound",
     "JobStatus",
+    "Label",
     "Lookup",
     "ModelInfo",
     "NoSpace",

@@ -6,6 +6,7 @@
         meta.json          the unit's name, rows per table, seconds since this session began
         table-0.parquet    ... one file per table
         state.npz          arrays of an accumulator, where the unit has one
+    files/                 what the analysis writes that is no table (`store.files`)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.errors import StoreError, is_no_space, no_space
+from store.files import INSIDE
 from store.folders import partial_path, remove_folder, sync, temporary_path, write_synced
 from store.lock import KeyLock
 from store.records import TableLayout, to_json
@@ -106,6 +108,13 @@ class Attempt:
         files["meta.json"] = memoryview(to_json(meta).encode())
         self._publish(folder, files)
         self._parts.append(_read_part(folder))
+
+    @property
+    def files_folder(self) -> Path:
+        """A folder for files of the run that are no tables: kept over kills; what is in it when the run is sealed stays with it."""
+        folder = self.folder / INSIDE
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def states(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Unit name and state arrays of the committed units that have some, in order, one in memory at a time."""

@@ -1,6 +1,7 @@
 """Names and durable writes in the store's folder.
 
     runs/<key>-<attempt>.duckdb            a sealed run: immutable, its name never used before
+    runs/<key>-<attempt>.files/            files of a sealed run that are no tables; its sealed file lists them
     runs/<key>-<attempt>.partial/          an attempt at work, or one that was stopped and can go on
     runs/.<key>-<attempt>.<random>.tmp/    being built or being removed; worthless once nobody holds the lock
     runs/<key>.lock                        held while an attempt is open
@@ -42,13 +43,18 @@ def partial_path(runs: Path, key: str, attempt: int) -> Path:
     return runs / f"{key}-{attempt}.partial"
 
 
+def files_path(runs: Path, key: str, attempt: int) -> Path:
+    """Where the files of a sealed attempt lie."""
+    return runs / f"{key}-{attempt}.files"
+
+
 def temporary_path(runs: Path, key: str, attempt: int) -> Path:
     """A fresh name for something nobody must see yet, or any more."""
     return runs / f".{key}-{attempt}.{secrets.token_hex(6)}.tmp"
 
 
 def attempts_of(runs: Path, key: str, ending: str) -> list[int]:
-    """The attempt numbers of ``key`` that have an entry with this ending (``.duckdb``, ``.partial``, ``.tmp``), ascending."""
+    """The attempt numbers of ``key`` that have an entry with this ending (``.duckdb``, ``.files``, ``.partial``, ``.tmp``), ascending."""
     dot = r"\." if ending == ".tmp" else ""
     middle = r"\.[0-9a-f]+" if ending == ".tmp" else ""
     pattern = re.compile(dot + re.escape(key) + r"-(\d+)" + middle + re.escape(ending))

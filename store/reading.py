@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store import sql
+from store.attaching import attach, cannot_open, counted, harden, open_memory
 from store.derive import PLACE, Source, source, stored
 from store.errors import StoreError
 from store.records import OPS, ColumnInfo, Derived, Filter, Order, TableInfo
@@ -30,51 +31,6 @@ ALIAS = "sealed"
 MEMORY_EACH = "512MB"
 OPEN_FILES = 16
 """Sealed files kept open per process; the one unused longest is closed first."""
-
-
-def harden(connection: duckdb.DuckDBPyConnection) -> None:
-    """Switch off files, extensions and settings for good. What is attached stays attached.
-
-    Switching off external access alone leaves a hole: DuckDB then still allows every path that is attached, also for
-    writing, and ``COPY ... TO`` the sealed file itself would replace it. Hence the file system is switched off as well.
-    """
-    for setting in ("enable_external_access", "autoinstall_known_extensions", "allow_community_extensions"):
-        connection.execute(f"SET {setting} = false")
-    connection.execute("SET python_enable_replacements = false")
-    connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
-    connection.execute("SET lock_configuration = true")
-
-
-def open_memory(memory: str) -> duckdb.DuckDBPyConnection:
-    """A private in-memory database that never spills to disk, with room for ``memory`` and a few threads."""
-    import duckdb
-
-    threads = max(1, min(4, os.cpu_count() or 1))
-    return duckdb.connect(":memory:", config={"memory_limit": memory, "threads": threads, "temp_directory": ""})
-
-
-def attach(connection: duckdb.DuckDBPyConnection, path: Path, alias: str) -> None:
-    """Attach a sealed file for reading, or say in a sentence why it is none."""
-    import duckdb
-
-    try:
-        if not path.is_file():
-            raise StoreError(f"{path} must be a sealed run, got no such file; list the runs that are there.")
-        connection.execute(f"ATTACH {sql.literal(str(path))} AS {sql.name(alias)} (READ_ONLY)")
-        known = connection.execute(
-            "SELECT column_name FROM duckdb_columns() WHERE database_name = ? AND table_name = 'run'", [alias]
-        ).fetchall()
-    except duckdb.Error as error:
-        raise StoreError(_cannot_open(path, str(error))) from error
-    if not {"key", "attempt", "slug", "tables"} <= {row[0] for row in known}:
-        raise StoreError(f"{path} must be a sealed run, got a DuckDB file without a table that describes one; choose another file.")
-
-
-def _cannot_open(path: Path, reason: str) -> str:
-    if "Conflicting lock" in reason:
-        return f"{path} must not be open for writing, got another program that has it open so; close it there."
-    first = reason.splitlines()[0].rstrip(".!")
-    return f"{path} must be a sealed run that can be read, got {first}; copy it again or run the analysis again."
 
 
 @dataclass(frozen=True)
@@ -107,7 +63,7 @@ class Pool:
         try:
             yield Reader(path, cursor, one.tables, one.memo)
         except (duckdb.IOException, duckdb.InternalError, duckdb.SerializationException) as error:
-            raise StoreError(_cannot_open(path, str(error))) from error
+            raise StoreError(cannot_open(path, str(error))) from error
         except duckdb.Error as error:
             first = str(error).splitlines()[0].rstrip(".")
             raise StoreError(f"{path.name} must be able to answer this query, got {first}; correct the query.") from error
@@ -115,7 +71,8 @@ class Pool:
             cursor.close()
 
     def _cursor(self, path: Path) -> tuple[duckdb.DuckDBPyConnection, _Open]:
-        """A cursor is made under the mutex; closing a connection later leaves cursors that are at work alone."""
+        """A cursor is made under the mutex. No connection is ever closed by hand, which would end the cursors that other threads have of
+        it: forgotten here, it and its file are closed with the last of them."""
         try:
             seen = path.stat()
         except OSError as error:
@@ -129,44 +86,24 @@ class Pool:
                 self._open[key] = _open(path)
             self._open.move_to_end(key)
             while len(self._open) > self._capacity:
-                self._open.popitem(last=False)[1].connection.close()
+                self._open.popitem(last=False)
             one = self._open[key]
             return one.connection.cursor(), one
 
     def close(self) -> None:
         """Close every file."""
         with self._mutex:
-            while self._open:
-                self._open.popitem()[1].connection.close()
+            self._open.clear()
 
 
 def _open(path: Path) -> _Open:
     connection = open_memory(MEMORY_EACH)
     with ExitStack() as undo:
         undo.callback(connection.close)
-        attach(connection, path, ALIAS)
-        tables = describe_tables(connection, ALIAS)
+        tables = counted(connection, ALIAS, attach(connection, {ALIAS: path})[ALIAS])
         harden(connection)
         undo.pop_all()
     return _Open(connection, tables)
-
-
-def describe_tables(connection: duckdb.DuckDBPyConnection, alias: str) -> dict[str, TableInfo]:
-    """Every table of an attached file with its comments, types and row counts, from the file itself."""
-    columns: dict[str, list[ColumnInfo]] = {}
-    for table, name, kind, comment, optional in connection.execute(
-        "SELECT table_name, column_name, data_type, comment, is_nullable FROM duckdb_columns() "
-        "WHERE database_name = ? AND schema_name = 'main' ORDER BY table_oid, column_index",
-        [alias],
-    ).fetchall():
-        columns.setdefault(table, []).append(ColumnInfo(name, kind, comment or "", bool(optional)))
-    found = {}
-    for table, comment in connection.execute(
-        "SELECT table_name, comment FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main' ORDER BY table_oid", [alias]
-    ).fetchall():
-        row = connection.execute(f"SELECT count(*) FROM {sql.name(alias)}.main.{sql.name(table)}").fetchone()
-        found[table] = TableInfo(table, comment or "", row[0] if row else 0, tuple(columns[table]))
-    return found
 
 
 class Reader:

@@ -55,7 +55,7 @@ class RunInfo:
     """Time spent working, all sessions of the attempt together."""
     path: Path
     size: int
-    """Of the sealed file, in bytes."""
+    """Of the sealed file and the files kept beside it, in bytes."""
     current: bool
     """Whether this is the attempt that counts for its key: the newest sealed one."""
     rows: Mapping[str, int]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def remove(store: Store, run: RunInfo) -> None:
-    """Delete the file first, then the entry: a kill in between leaves a run marked missing, which can be removed again."""
+    """Delete the sealed file, then its other files, then the entry: a kill leaves a run marked missing, which can be removed again."""
     if run.path.parent != store.runs_folder:
         raise StoreError(f"a run to remove must be in the store's own folder, got {run.path}; delete the file yourself.")
     for job in store.jobs.all(LIVE):
@@ -26,6 +26,7 @@ def remove(store: Store, run: RunInfo) -> None:
         run.path.unlink(missing_ok=True)
         files = run.path.with_suffix(".files")
         if files.is_dir():
+            sync(store.runs_folder)  # never a sealed run without its files
             remove_folder(files, run.key, run.attempt)
         sync(store.runs_folder)
         store.catalogue.remove(run.path.name, run.key, run.attempt)

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store import sql
+from store import files, sql
 from store.errors import StoreError, is_no_space, no_space
-from store.folders import sealed_path, sync, temporary_path
+from store.folders import files_path, sealed_path, sync, temporary_path
 from store.records import TableLayout, to_json
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ RUN_COLUMNS: Mapping[str, tuple[str, str]] = {
     "finished": ("TIMESTAMP", "when the attempt was sealed, UTC"),
     "seconds": ("DOUBLE", "time spent working, all sessions of the attempt together; unit: s"),
     "tables": ("VARCHAR", "rows, sort order and summary flag of every table" + JSON_MARK),
+    "files": ("VARCHAR", "name, bytes and sha256 of every file kept beside the run; NULL where there is none" + JSON_MARK),
 }
 _REQUIRED = ("slug", "version", "model")
 
@@ -62,11 +63,14 @@ def seal(attempt: Attempt, layouts: Sequence[TableLayout], provenance: Mapping[s
     _check(attempt, layouts, provenance, path)
     folder = temporary_path(runs, attempt.key, attempt.number)
     built = folder / "run.duckdb"
+    kept = files.list_and_sync(attempt.folder / files.INSIDE)
     try:
         folder.mkdir()
-        _build(built, folder / "spill", attempt, layouts, _run_row(attempt, layouts, provenance))
+        _build(built, folder / "spill", attempt, layouts, _run_row(attempt, layouts, provenance) | {"files": kept or None})
         os.chmod(built, stat.S_IMODE(built.stat().st_mode) & ~0o222)  # a client that opens it carelessly cannot change it
         sync(built)
+        if kept:
+            files.publish(runs, attempt.key, attempt.number)
         os.replace(built, path)
         sync(runs)
     except (OSError, duckdb.Error) as error:
@@ -83,6 +87,8 @@ def seal(attempt: Attempt, layouts: Sequence[TableLayout], provenance: Mapping[s
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if not path.exists() and files_path(runs, attempt.key, attempt.number).is_dir():
+            files.take_back(runs, attempt.key, attempt.number)
     return path
 
 
@@ -124,9 +130,9 @@ def _build(path: Path, spill: Path, attempt: Attempt, layouts: Sequence[TableLay
         connection.execute("USE sealed")
         for layout in layouts:
             _create(connection, layout)
-            files = attempt.files(layout.name)
-            if files:
-                _fill(connection, layout, files)
+            parts = attempt.files(layout.name)
+            if parts:
+                _fill(connection, layout, parts)
         _write_run(connection, run)
         connection.execute("CHECKPOINT sealed")
         connection.execute("USE memory")
@@ -143,13 +149,13 @@ def _create(connection: duckdb.DuckDBPyConnection, layout: TableLayout) -> None:
     _comment(connection, layout.name, layout.comment, layout.columns)
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, layout: TableLayout, files: Sequence[Path]) -> None:
+def _fill(connection: duckdb.DuckDBPyConnection, layout: TableLayout, parts: Sequence[Path]) -> None:
     """All parts, sorted. Rows that are equal in ``order`` may change places; a table's key should be part of it."""
     columns = ", ".join(sql.name(column) for column in layout.schema.names)
     order = f" ORDER BY {', '.join(sql.name(column) for column in layout.order)}" if layout.order else ""
     connection.execute(
         f"INSERT INTO {sql.name(layout.name)} ({columns}) SELECT {columns} FROM read_parquet(?){order}",
-        [[str(file) for file in files]],
+        [[str(part) for part in parts]],
     )
 
 

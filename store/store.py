@@ -17,13 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from store import files
 from store.attempt import Attempt
 from store.catalogue import Catalogue, FileStamp, make_info
 from store.errors import RunLocked, RunNotFound, StoreError
 from store.folders import attempts_of, check_key, partial_path, remove_folder, temporaries
 from store.jobs import JobTable
+from store.labels import LabelTable
 from store.lock import KeyLock
 from store.models import ModelInfo, ModelTable
+from store.queries import QueryTable
+from store.query import Query
 from store.questions import Questions, Ref
 from store.reading import Pool, Reader
 from store.records import RunInfo, TableInfo
@@ -55,6 +59,8 @@ class Store(Questions):
         self.catalogue = Catalogue(self.folder / "catalogue.sqlite", self.runs_folder)
         self.jobs = JobTable(self.catalogue, self.folder / "jobs")
         self.known = ModelTable(self.catalogue)
+        self.labels = LabelTable(self.catalogue)
+        self.queries = QueryTable(self.catalogue)
         self.reconcile()
 
     def models(self) -> list[ModelInfo]:
@@ -99,6 +105,7 @@ class Store(Questions):
         for attempt in attempts_of(self.runs_folder, key, ".partial"):
             if attempt in attempts_of(self.runs_folder, key, ".duckdb"):
                 remove_folder(partial_path(self.runs_folder, key, attempt), key, attempt)
+        files.tidy(self.runs_folder, key, frozenset(run.attempt for run in self.catalogue.runs({"key": key}, summaries=False)))
         for folder, owner in temporaries(self.runs_folder).items():
             if owner == key:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -143,7 +150,8 @@ class Store(Questions):
         with os.scandir(self.runs_folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".duckdb") and not entry.name.startswith("."):
-                    there[entry.name] = FileStamp(entry.stat().st_size, entry.stat().st_mtime_ns)
+                    seen = entry.stat()
+                    there[entry.name] = FileStamp(seen.st_size, seen.st_mtime_ns)
         gone = sorted(known.keys() - there.keys())
         if gone:
             self.catalogue.mark_missing(gone)
@@ -166,7 +174,7 @@ class Store(Questions):
     def _describe(self, path: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
         """The row of table ``run`` with its JSON decoded, and the rows of the summary tables."""
         with self.pool.reader(path) as reader:
-            run = _run_row(reader)
+            run = run_row(reader)
             small = [name for name, about in run["tables"].items() if about["summary"] and about["rows"] <= SUMMARY_ROWS]
             return run, {name: reader.rows(name).to_pylist() for name in small}
 
@@ -193,8 +201,11 @@ class Store(Questions):
             return ref
         if isinstance(ref, Path) or ref.endswith(".duckdb") or os.sep in ref:
             return self._find_file(Path(ref).expanduser().absolute())
-        known = self.runs(current_only=False)
-        known = [run for run in known if run.status != "duplicate"]
+        self.reconcile()
+        exact = [run for run in self.catalogue.runs({"id": ref}) if run.status != "duplicate"]
+        if len(exact) == 1:
+            return exact[0]
+        known = [run for run in self.catalogue.runs() if run.status != "duplicate"]
         fits = [run for run in known if run.id == ref] or [run for run in known if ref and run.id.startswith(ref)]
         if len({run.key for run in fits}) == 1:
             fits = [run for run in fits if run.current] or fits[:1]
@@ -223,13 +234,18 @@ class Store(Questions):
     def table_info(self, run: Ref) -> tuple[TableInfo, ...]:
         """The tables of a run as its file describes them: comments, columns with types and comments, row counts."""
         with self.pool.reader(self._path(run)) as reader:
-            declared = list(_run_row(reader)["tables"])  # in the order of the declaration, the run's own row last
+            declared = list(run_row(reader)["tables"])  # in the order of the declaration, the run's own row last
             return tuple(reader.table(name) for name in [*declared, "run"])
 
     def provenance(self, run: Ref) -> dict[str, Any]:
         """How a run was made: the row of its table ``run``, JSON columns decoded."""
         with self.pool.reader(self._path(run)) as reader:
-            return _run_row(reader)
+            return run_row(reader)
+
+    def files(self, run: Ref) -> Path | None:
+        """The folder of a run's files that are no tables; None where it has none, an error where they were not copied with it."""
+        info = self.find(run)
+        return files.files_beside(self._path(info), info.provenance)
 
     def connect(self, runs: Ref | Sequence[Ref]) -> duckdb.DuckDBPyConnection:
         """A read-only, locked-down connection with one view per table across the given runs; see `store.union`."""
@@ -241,12 +257,16 @@ class Store(Questions):
             self._path(info)
         return connect(list(found.values()))
 
+    def query(self, text: str, **limits: Any) -> Query:
+        """A SELECT to the current sealed runs, at work in a process of its own; ``limits`` are those of `store.query.Query`."""
+        return Query(self.runs(summaries=False), text, **limits)
+
     def close(self) -> None:
         """Close the sealed files this store has open."""
         self.pool.close()
 
 
-def _run_row(reader: Reader) -> dict[str, Any]:
+def run_row(reader: Reader) -> dict[str, Any]:
     """The one row of table ``run``: JSON decoded, times as ISO text with their zone, so that all of it is JSON again."""
     rows = reader.rows("run").to_pylist()
     if len(rows) != 1:

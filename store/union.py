@@ -14,8 +14,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from store import sql
+from store.attaching import attach, harden, open_memory
 from store.errors import StoreError
-from store.reading import attach, describe_tables, harden, open_memory
 from store.records import RunInfo, TableInfo
 
 if TYPE_CHECKING:
@@ -31,19 +31,15 @@ _COMMENTS: Mapping[str, str] = {
 }
 
 
-def connect(runs: Sequence[RunInfo]) -> duckdb.DuckDBPyConnection:
+def connect(runs: Sequence[RunInfo], *, memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     """The connection for these runs. Close it after use; share it between threads through `.cursor()` only."""
     if not runs:
         raise StoreError("a connection must be to at least one run, got none; name the runs to look at.")
-    connection = open_memory(MEMORY)
+    connection = open_memory(memory)
     with ExitStack() as undo:
         undo.callback(connection.close)
-        files: dict[str, Mapping[str, TableInfo]] = {}
-        firsts: dict[str, Mapping[str, str]] = {}
-        for i, run in enumerate(runs):
-            alias = f"run_{i}"
-            attach(connection, run.path, alias)
-            files[alias], firsts[alias] = describe_tables(connection, alias), _values(run)
+        files = attach(connection, {f"run_{i}": run.path for i, run in enumerate(runs)})
+        firsts = {f"run_{i}": _values(run) for i, run in enumerate(runs)}
         for table in dict.fromkeys(table for tables in files.values() for table in tables):
             _create_view(connection, table, {alias: tables[table] for alias, tables in files.items() if table in tables}, firsts)
         harden(connection)

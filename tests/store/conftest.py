@@ -45,8 +45,10 @@ def trial() -> Iterator[Callable[..., tuple[int, float]]]:
     assert server.stdin
     assert server.stdout
 
-    def ask(folder: Path, key: str, *, units: int = 3, rows: int = 50, kill_at: float | None = None) -> tuple[int, float]:
-        order = {"folder": str(folder), "key": key, "units": units, "rows": rows, "kill_at": kill_at}
+    def ask(
+        folder: Path, key: str, *, units: int = 3, rows: int = 50, kill_at: float | None = None, files: bool = False
+    ) -> tuple[int, float]:
+        order = {"folder": str(folder), "key": key, "units": units, "rows": rows, "kill_at": kill_at, "files": files}
         server.stdin.write(json.dumps(order) + "\n")
         server.stdin.flush()
         status, seconds = json.loads(server.stdout.readline())

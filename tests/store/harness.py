@@ -45,7 +45,15 @@ def unit_rows(layer: int, rows: int) -> dict[str, list[pa.Table]]:
     return {"neurons": [neurons], "layers": [pa.table({"layer": [layer], "dead": [layer * 2]}, schema=LAYERS)]}
 
 
-def work(store: Store, key: str, *, units: int = 3, rows: int = 50, force: bool = False) -> Path:
+def write_files(folder: Path, done: int) -> None:
+    """Files as an analysis that can be killed writes them: each whole or not there, some for good, one as long as it is at work."""
+    for name, text in (("note.txt", "a note"), ("sae/weights.bin", "w" * 5000), ("checkpoint", str(done))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / "new").write_text(text)
+        os.replace(folder / "new", folder / name)
+
+
+def work(store: Store, key: str, *, units: int = 3, rows: int = 50, force: bool = False, files: bool = False) -> Path:
     """The whole run, from wherever it stands."""
     with store.begin(key, RECORD, force=force) as attempt:
         found: RunInfo | None = None if force else store.current(key)
@@ -53,7 +61,11 @@ def work(store: Store, key: str, *, units: int = 3, rows: int = 50, force: bool 
             return found.path
         for layer in reversed(range(units)):
             if f"layer {layer}" not in attempt.done():
+                if files:
+                    write_files(attempt.files_folder, layer)
                 attempt.commit(f"layer {layer}", unit_rows(layer, rows), {"sum": np.full(4, layer)})
+        if files:
+            (attempt.files_folder / "checkpoint").unlink(missing_ok=True)
         return attempt.seal(LAYOUTS, {"versions": {"duckdb": "2"}})
 
 
@@ -77,7 +89,7 @@ def _trial(order: dict) -> tuple[int, float]:
     if child == 0:
         if isinstance(order.get("kill_at"), int):
             _kill_before_step(order["kill_at"])
-        work(Store(order["folder"]), order["key"], units=order["units"], rows=order["rows"])
+        work(Store(order["folder"]), order["key"], units=order["units"], rows=order["rows"], files=order["files"])
         os._exit(0)
     if isinstance(order.get("kill_at"), float):
         time.sleep(order["kill_at"])

@@ -117,7 +117,9 @@ def test_an_older_catalogue_gets_the_new_tables_and_keeps_its_runs(tmp_path, har
     store.close()
     path = tmp_path / "catalogue.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.executescript("DROP TABLE jobs; DROP TABLE needs; DROP TABLE models; DROP TABLE removed; PRAGMA user_version = 1;")
+        connection.executescript(
+            "DROP TABLE jobs; DROP TABLE needs; DROP TABLE models; DROP TABLE removed; DROP TABLE labels; PRAGMA user_version = 1;"
+        )
     newer = Store(tmp_path)
     assert [run.id for run in newer.runs()] == ["k1-1"]
     assert newer.jobs.all() == newer.models() == []

@@ -9,6 +9,7 @@ import threading
 
 import duckdb
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -110,6 +111,23 @@ def test_pages_of_a_column_full_of_ties_are_every_row_once(store):
         path = attempt.seal([TableLayout("t", "ties", {"tie": "tie", "row": "row"}, schema)])
     asked = [store.read(path, "t", order_by=["tie"], limit=4000, offset=offset).row for offset in range(0, 40_000, 4000)]
     assert np.concatenate(asked).tolist() == list(range(0, 80_000, 2))
+
+
+def test_a_reader_at_work_is_left_alone_where_its_file_gives_way_to_another(store, harness):
+    runs = [store.find(harness.work(store, f"k{i}", units=2, rows=100 + i)) for i in range(2)]
+    store.pool.close()  # which has looked at both
+    pool = Pool(1)
+
+    def is_open(run):
+        return any(one.path == os.path.realpath(run.path) for one in psutil.Process().open_files())
+
+    with pool.reader(runs[0].path) as first:
+        with pool.reader(runs[1].path) as second:
+            assert first.rows("neurons", limit=3).num_rows == 3 and second.rows("neurons", limit=3).num_rows == 3
+            pool.close()
+            assert len(first.rows("neurons")) == 200 and len(second.rows("neurons")) == 202
+        assert is_open(runs[0]) and not is_open(runs[1])
+    assert not is_open(runs[0])
 
 
 @pytest.mark.parametrize(("capacity", "times"), [(16, 100), (1, 8)])  # 1: files are closed while other threads read them
