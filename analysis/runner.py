@@ -23,7 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.given_run import RUN
+from analysis.executors.assignment import Executor, Opening, Report, serving, undivided
+from analysis.given_sae import NOT_MODELS
 from analysis.spec import Analysis, IncompatibleSubject, Table, UserError, settings_of
 from store import Attempt, RunInfo, Store, TableLayout
 
@@ -57,9 +58,12 @@ class Work:
     killed at any moment goes on at the unit it was in. Rows yielded outside units belong to the last one, ``finish``.
     """
 
-    def __init__(self, attempt: Attempt, analysis: Analysis, progress: ProgressCallback | None = None) -> None:
+    def __init__(
+        self, attempt: Attempt, analysis: Analysis, progress: ProgressCallback | None = None, executor: Executor | None = None
+    ) -> None:
         self._attempt = attempt
         self._analysis = analysis
+        self._executor = executor
         self._progress = progress or (lambda _: None)
         self._done = attempt.done()
         self._unit = "finish"
@@ -92,6 +96,27 @@ class Work:
             self._position += 1
             self.report(0.0)
 
+    def computed(self, names: Sequence[str], what: str, here: Callable[[str, Report], Any]) -> Iterator[tuple[str, Any]]:
+        """The units still to do, each with its value: from workers where the run has any (`Analysis.cells`), else from ``here``."""
+        names, done = list(names), self._attempt.done()
+        self.expect([name for name in names if f"{what}/{name}" not in done])
+        for name in self.units(names, what):
+            yield name, self.compute(name, here)
+
+    @property
+    def workers(self) -> int:
+        """How many cells are computed beside this process; 0 where it computes all of them itself."""
+        return 0 if self._executor is None else self._executor.workers
+
+    def expect(self, cells: Sequence[str]) -> None:
+        """Say which cells will be asked for, in which order; a guess that is wrong costs time only."""
+        if self._executor is not None:
+            self._executor.submit(cells)
+
+    def compute(self, cell: str, here: Callable[[str, Report], Any]) -> Any:
+        """The value of a cell: from a worker, or from ``here``, the same function in this process."""
+        return here(cell, self.report) if self._executor is None else self._executor.result(cell, self.report)
+
     def save_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep accumulator arrays with the open unit."""
         self._state = arrays
@@ -109,6 +134,15 @@ class Work:
         fresh = done - self._fresh_from
         left = (time.monotonic() - self._began) / fresh * (self._total - done) if fresh > 0 else None
         self._progress(Progress(self._what, done, self._total, left))
+
+    @property
+    def files(self) -> Path:
+        """A folder for files that are no tables (an SAE, masks): kept over kills, sealed beside the run as `store.Store.files`.
+
+        It is written to by whoever resumes, too, so what is written must be right whichever unit a kill fell into; what is there
+        when the run is sealed stays.
+        """
+        return self._attempt.files_folder
 
     def take(self, table: str, rows: Mapping[str, Any]) -> None:
         """Check rows against the declaration and keep them for the open unit (called by the runner)."""
@@ -131,7 +165,7 @@ def run_key(analysis: Analysis, config: Any, inputs: Mapping[str, Any]) -> str:
     """Identity of a run, 16 hex digits: what was asked, how, of what. Same key, same numbers."""
     settings = {s.name: getattr(config, s.name) for s in settings_of(type(config)) if s.result}
     reads = ("weights", "tokenizer", "data") if analysis.reads_data else ("weights",)
-    prints = {role: {k: v for k, v in subject.fingerprints.items() if k in (*reads, RUN)} for role, subject in inputs.items()}
+    prints = {role: {k: v for k, v in subject.fingerprints.items() if k in (*reads, *NOT_MODELS)} for role, subject in inputs.items()}
     dtypes = {role: subject.dtype for role, subject in inputs.items()}
     identity = [analysis.slug, analysis.version, settings, prints, dtypes]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -146,19 +180,24 @@ def run(
     force: bool = False,
     resume: bool = False,
     progress: ProgressCallback | None = None,
+    executor: Executor | None = None,
+    opening: Opening | None = None,
 ) -> RunInfo:
     """Answer the question: the sealed run, made now or found.
 
     ``force`` answers it anew although a sealed run exists; with ``resume`` too, an unfinished answer of that kind goes on.
+    ``executor``: what computes the costly units, by default this process; ``opening`` gives the same inputs in its workers.
 
     Raises `IncompatibleSubject` with the sentence why this subject cannot answer, `store.RunLocked` where the same run
     is being made elsewhere, `store.NoSpace` where it could not be written (its parts stay, and a rerun goes on).
     """
+    if executor is not None and analysis.cells is None:
+        raise UserError(undivided(analysis.slug))
     missing = [role for role in analysis.inputs if role not in inputs]
     if missing:
         raise UserError(f"{analysis.slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
     for role, subject in inputs.items():
-        reason = None if role == RUN else analysis.why_not(subject)
+        reason = None if role in NOT_MODELS else analysis.why_not(subject)
         if reason:
             raise IncompatibleSubject(reason)
     key = run_key(analysis, config, inputs)
@@ -170,9 +209,10 @@ def run(
         if not force and (found := store.current(key)):  # made by another process while we waited for nothing but the lock
             return found
         began = time.monotonic()
-        work = Work(attempt, analysis, progress)
-        for table, rows in analysis.run(config, inputs, work):
-            work.take(table, rows)
+        with serving(executor, analysis.slug, config, inputs, opening):
+            work = Work(attempt, analysis, progress, executor)
+            for table, rows in analysis.run(config, inputs, work):
+                work.take(table, rows)
         work.finish()
         if progress is not None:
             progress(Progress("sealing", 0, 0))
@@ -240,4 +280,4 @@ def commit() -> str | None:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat()

@@ -7,6 +7,7 @@ the run key, the column comments in DuckDB, the page, the glossary entry and the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -238,6 +239,9 @@ class Analysis:
     """Bytes needed beside the loaded weights, from config and the subject's facts; None for the rule in `analysis.jobs.memory`.
 
     A static analysis is asked before anything is opened, too: then the facts hold ``n_parameters`` alone."""
+    cells: Callable[[Any, Mapping[str, Any]], AbstractContextManager[Callable[[str, Callable[[float], None]], Any]]] | None = None
+    """Where its costly units can be computed apart from one another: from config and inputs to the function of one cell, as a worker
+    process holds it (`analysis.executors`). A cell's value depends on its name, the config and the inputs alone. None: one process."""
     headlines: Callable[[Summaries], tuple[Headline, ...]] = lambda summaries: ()
     """The few numbers that stand on a model's card. A summary table the run does not have is missing: say less then."""
     stripes: tuple[Stripe, ...] = ()

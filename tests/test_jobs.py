@@ -372,6 +372,19 @@ def test_a_job_that_fits_the_machine_but_not_what_is_free_fails_with_the_sentenc
         memory.check_now(spec)
 
 
+def test_the_format_asked_for_counts_and_not_that_of_the_files():
+    single = [memory.Sizes(weights=4 * 10**9, largest=10**8, numel=10**9)]
+    half = [memory.Sizes(weights=2 * 10**9, largest=10**8, numel=10**9)]
+    converted = [memory.Sizes(weights=10**9, largest=0, numel=0)]
+
+    def need(sizes, dtype=""):
+        return memory.needed(JobSpec("neuron_activity", "x", config={}, dtype=dtype), sizes)
+
+    assert need(single, "bfloat16") == need(half) < need(single)
+    assert need(half, "float32") == need(single)
+    assert need(converted, "float32") == need(converted), "which only the files tell"
+
+
 def test_a_static_question_needs_its_largest_tensor_and_any_other_the_whole_model():
     sizes = [memory.Sizes(weights=8 * 10**9, largest=10**8)]
     assert memory.needed(JobSpec("toy_slow", "x", config={}), sizes) == 10**9 + 12 * 10**8

@@ -41,6 +41,9 @@ class AttentionCall:
     """Row r sees keys 0 to r at most, without a mask that says so."""
     logits: Tensor | None
     frame: Frame
+    sink: Tensor | None = None
+    """[batch, heads, queries, n]: logits of learned sinks, which join the softmax and are no key; None where there are none. `blocks`
+    leaves them off, so that a softmax of a block is the attention beside them."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -62,6 +65,15 @@ class AttentionCall:
                 f"{self.shape[2]}; run batches of the same kind as the one the sites were found on."
             )
         return self.frame.mask if self.site.stream == "input" else self.frame.decoder_mask
+
+    def sink_mass(self) -> Tensor | None:
+        """[batch, heads, queries]: what of each query's attention learned sinks take; None where the model has none. Range 0 to 1."""
+        if self.sink is None or self.logits is None:
+            return None
+        logits = self.logits.float()
+        keys = logits.masked_fill(logits <= MASKING, EXCLUDED).logsumexp(-1)
+        sink = self.sink.float().logsumexp(-1)
+        return (sink - keys).sigmoid_()
 
     def blocks(self, elements: int = 1 << 19) -> Iterator[tuple[int, Tensor]]:
         """Blocks of logits of about that many numbers, in order: (first row, [batch * heads, rows, keys]).

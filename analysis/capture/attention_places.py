@@ -17,6 +17,7 @@ from analysis.capture.parameters import Parameters, reads_rows_of
 from analysis.capture.running import ModuleStack, observable, run, unwrapped
 from analysis.capture.site import Site
 from analysis.capture.streams import with_distinct_lengths
+from analysis.models.placement import weight_values
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -174,7 +175,7 @@ def projection_of(model: nn.Module, place: AttentionPlace, width: int) -> Tensor
     numbers a head; None where it cannot be told."""
     if place.projection is None:
         return None
-    weight = model.get_parameter(place.projection.weight).detach()
+    weight = weight_values(model, place.projection.weight)
     if weight.ndim != 2 or weight.is_meta:
         return None
     rows = weight if place.projection.transposed else weight.T

@@ -1,4 +1,4 @@
-"""Observe attention while batches are run: a function mode around the modules that hold it, and nowhere else."""
+"""Observe attention, or put another output in its place, while batches are run: a function mode around the modules that hold it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch.overrides import TorchFunctionMode
 
 from analysis.capture.attention import AttentionCall
-from analysis.capture.attention_seen import InsideOneCall, Seen, SoftmaxFollower, fused
+from analysis.capture.attention_seen import InsideOneCall, Seen, SoftmaxFollower, fused, with_output
 from analysis.capture.operators import FUSED_ATTENTION, name_of, tensors_in
-from analysis.capture.running import modules_by_path, observable, run, unwrapped
+from analysis.capture.running import by_name, modules_by_path, observable, run, unwrapped
 from analysis.capture.site import CaptureError, Frame, Site
 
 if TYPE_CHECKING:
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 class AttentionObserver(Protocol):
     """What is told of each call."""
 
-    def attention(self, call: AttentionCall) -> None:
-        """Called after the operator ran, before the model goes on; the call's tensors are the model's own."""
+    def attention(self, call: AttentionCall) -> Tensor | None:
+        """Called after the operator ran, before the model goes on; the call's tensors are the model's own.
+
+        What is given, in the shape of the call's output, the model goes on with; None leaves it what it is.
+        """
         ...
 
 
@@ -30,7 +33,7 @@ class AttentionObserver(Protocol):
 def capture_attention(model: nn.Module, sites: Sequence[Site], observer: AttentionObserver) -> Iterator[AttentionSession]:
     """Observe attention sites (kind ``attention``, as `find_sites` finds them) while batches are run through the session.
 
-    The model computes what it computes without: nothing is replaced, and every hook is gone afterwards, also on error.
+    The model computes what it computes without, unless the observer gives other outputs; every hook is gone afterwards, also on error.
     """
     session = AttentionSession(unwrapped(model), sites, observer)
     try:
@@ -41,10 +44,14 @@ def capture_attention(model: nn.Module, sites: Sequence[Site], observer: Attenti
 
 
 class AttentionSession:
-    """A model whose attention is observed; made by `capture_attention`."""
+    """A model whose attention is observed; made by `capture_attention`.
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site], observer: AttentionObserver) -> None:
-        self._model, self._observer = model, observer
+    ``direct``: the model is called by whoever likes, instead of by `run`; the frame is what its own arguments say, and a pass in which
+    no attention is seen is an error.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site], observer: AttentionObserver, *, direct: bool = False) -> None:
+        self._model, self._observer, self._direct = model, observer, direct
         self._sites = {(site.module, site.operator): site for site in sites}
         self._modules = modules_by_path(model)
         for site in sites:
@@ -60,18 +67,36 @@ class AttentionSession:
 
     def run(self, batch: Mapping[str, Any] | tuple[Any, ...], frame: Frame | None = None) -> Any:
         """The model's output on ``batch``. ``frame`` says which tokens are real where the batch does not."""
-        self._frame, self._turns = frame or Frame.of(batch), {}
-        mask = self._frame.mask
-        self._batch = mask.shape[0] if mask is not None else next(t.shape[0] for t in tensors_in(batch) if t.ndim)
+        self._begin(batch, frame)
         try:
             with observable(self._model):
                 return run(self._model, batch)
         finally:
-            self._frame = None
-            self._running.clear()
+            self._end()
+
+    def _begin(self, batch: Any, frame: Frame | None = None) -> None:
+        self._frame, self._turns = frame or Frame.of(batch), {}
+        mask = self._frame.mask
+        self._batch = mask.shape[0] if mask is not None else next(t.shape[0] for t in tensors_in(batch) if t.ndim)
+
+    def _end(self) -> None:
+        self._frame = None
+        self._running.clear()
+
+    def _called(self, _: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """The model itself is called, where `direct`."""
+        self._begin(by_name(self._model.forward, args, kwargs))
+
+    def _returned(self, _: Any, _args: Any, output: Any) -> None:
+        """The model itself has run, or raised: then there is no output."""
+        seen, _ = bool(self._turns), self._end()
+        if output is not None and not seen:
+            raise CaptureError("a pass through the model must show its attention, got none; run it in eval mode, uncompiled.")
 
     def attach(self) -> None:
         """Put a mode around each module that holds attention."""
+        if self._direct:
+            self._handles.append(self._model.register_forward_pre_hook(self._called, with_kwargs=True))
         for path in dict.fromkeys(module for module, _ in self._sites):
             operators = {operator for module, operator in self._sites if module == path}
             modes: list[_Watch] = []
@@ -79,6 +104,8 @@ class AttentionSession:
             self._handles.append(module.register_forward_pre_hook(self._entering(path, operators, modes)))
             # Also called where the module raised, so that no mode is left behind.
             self._handles.append(module.register_forward_hook(self._leaving(modes), always_call=True))
+        if self._direct:
+            self._handles.append(self._model.register_forward_hook(self._returned, always_call=True))
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -108,12 +135,21 @@ class AttentionSession:
         """Whether no watched module runs inside this one."""
         return bool(self._running) and self._running[-1] == path
 
-    def saw(self, path: str, operator: str, seen: Seen) -> None:
-        """Tell the observer."""
+    def saw(self, path: str, operator: str, seen: Seen) -> Tensor | None:
+        """Tell the observer; what it gives instead of the output, as the model lays it out."""
         site = self._sites[path, operator]
         turn = self._turns[site.name] = self._turns.get(site.name, -1) + 1
         assert self._frame is not None
-        self._observer.attention(_call(site, turn, seen, self._batch, self._frame))
+        call = _call(site, turn, seen, self._batch, self._frame)
+        given = self._observer.attention(call)
+        if given is None or seen.output is None or call.output is None:
+            return None
+        if given.shape != call.output.shape:
+            raise CaptureError(
+                f"the output given for attention at {site.name} must be {tuple(call.output.shape)}, got {tuple(given.shape)}; give a "
+                "row of each head for every query."
+            )
+        return given.to(seen.output.dtype).reshape(seen.output.shape)
 
 
 class _Watch(TorchFunctionMode):
@@ -131,21 +167,16 @@ class _Watch(TorchFunctionMode):
         if operator not in self._operators or not self._session.is_innermost(self._path):
             result = func(*args, **kwargs)
             if self._follower is not None and (seen := self._follower.follow(name, args, kwargs, result)) is not None:
-                self._saw("softmax", seen)
+                return with_output(result, self._saw("softmax", seen))
             return result
         if operator == "sdpa":
             result = func(*args, **kwargs)
-            self._saw("sdpa", fused(args, kwargs, result))
-            return result
-        with InsideOneCall() as inside:
-            result = func(*args, **kwargs)
-        if inside.seen is not None:
-            self._saw("mha", inside.seen)
-        return result
+            return with_output(result, self._saw("sdpa", fused(args, kwargs, result)))
+        with InsideOneCall(lambda seen: self._saw("mha", seen)):
+            return func(*args, **kwargs)
 
-    def _saw(self, operator: str, seen: Seen) -> None:
-        if self._session.is_innermost(self._path):
-            self._session.saw(self._path, operator, seen)
+    def _saw(self, operator: str, seen: Seen) -> Tensor | None:
+        return self._session.saw(self._path, operator, seen) if self._session.is_innermost(self._path) else None
 
 
 def _call(site: Site, turn: int, seen: Seen, batch: int, frame: Frame) -> AttentionCall:
@@ -165,6 +196,7 @@ def _call(site: Site, turn: int, seen: Seen, batch: int, frame: Frame) -> Attent
         mask=shaped(seen.mask) if seen.query is not None and seen.query.ndim == 3 else _mask_by_heads(seen.mask),
         causal=seen.causal,
         logits=shaped(seen.logits),
+        sink=shaped(seen.sink),
         frame=frame,
     )
 

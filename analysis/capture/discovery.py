@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch.overrides import TorchFunctionMode
 
@@ -31,7 +31,7 @@ def find_sites(model: nn.Module, batch: Mapping[str, Any] | tuple[Any, ...], *, 
     """
     model = unwrapped(model)
     batch = with_distinct_lengths(batch)
-    with observable(model), _Watch(model, batch) as watch:
+    with observable(model), Watch(model, batch) as watch:
         run(model, batch)
     return finished(model, with_all_experts(model, watch.unread()), names or {})
 
@@ -51,8 +51,8 @@ class Draft:
     """The gathering that the values come from."""
 
 
-class _Watch(TorchFunctionMode):
-    """Records the operators of one forward pass as drafts of sites."""
+class Watch(TorchFunctionMode):
+    """Records the operators of one forward pass as drafts of sites. `latents.finding` looks at the same pass for more."""
 
     def __init__(self, model: nn.Module, batch: Any) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class _Watch(TorchFunctionMode):
         self._claimed: dict[int, str] = {}
         self._read: set[int] = set()
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> Self:
         self._stack.__enter__()
         super().__enter__()
         return self

@@ -97,7 +97,8 @@ class Contract:
 
     ``values(site, values, rows) -> Tensor | None``: called before the product reads the values [rows, width] (for recurrent
     and activation sites: as the module returns them). They must not be changed in place; a returned tensor of the same
-    shape takes their place. ``product(site, values, rows, output, gate, up)``: called after the product, with what it
+    shape takes their place. Where the observer has a true attribute ``factors``, it is called with act(gate) and up besides,
+    [rows, width] of gated units (else None). ``product(site, values, rows, output, gate, up)``: called after the product, with what it
     read, its output [rows, d_out], and, where the observer has a true attribute ``gates``, act(gate) and up
     [rows, width] of gated units (else None). A method the observer lacks costs nothing.
     """
@@ -106,12 +107,19 @@ class Contract:
         self.values: Callable[..., Tensor | None] | None = getattr(observer, "values", None)
         self.product: Callable[..., None] | None = getattr(observer, "product", None)
         self.gates: bool = bool(getattr(observer, "gates", False)) and self.product is not None
+        self.factors: bool = bool(getattr(observer, "factors", False)) and self.values is not None
 
-    def read(self, handed: list[Handed], tensor: Tensor, axis: int) -> Tensor | None:
+    @property
+    def wants_gates(self) -> bool:
+        """Whether act(gate) and up are to be followed at all."""
+        return self.gates or self.factors
+
+    def read(self, handed: list[Handed], tensor: Tensor, axis: int, gate: Tensor | None = None, up: Tensor | None = None) -> Tensor | None:
         """Show the values; the tensor to read instead, or None where nothing was replaced."""
         replaced = []
         for one in handed:
-            new = None if self.values is None else self.values(one.site, one.values, one.rows)
+            factors = (one.part(gate, axis), one.part(up, axis)) if self.factors else ()
+            new = None if self.values is None else self.values(one.site, one.values, one.rows, *factors)
             if new is None:
                 continue
             if new.shape != one.values.shape or new.dtype != one.values.dtype:

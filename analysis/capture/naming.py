@@ -48,20 +48,20 @@ def finished(model: nn.Module, drafts: Iterable[Any], names: Mapping[str, str]) 
         else:
             sites.append(draft.site)
     layers = _layers(model, sites)
-    return [replace(s, layer=layers[_block(model, s.module)], hook_name=hook_name(s, names)) for s in sites]
+    return [replace(s, layer=layers[block_of(model, s.module)], hook_name=hook_name(s, names)) for s in sites]
 
 
 def _layers(model: nn.Module, sites: list[Site]) -> dict[tuple[bool, str], int]:
     """Ranks: blocks with neurons or attention, then such modules outside blocks, then everything else; each by first execution."""
     first: dict[tuple[bool, str], int] = {}
     for order, site in enumerate(sites):
-        first.setdefault(_block(model, site.module), order)
-    leading = {_block(model, s.module) for s in sites if s.kind in _LEADING}
+        first.setdefault(block_of(model, site.module), order)
+    leading = {block_of(model, s.module) for s in sites if s.kind in _LEADING}
     ranked = sorted(first, key=lambda block: (block not in leading, not block[0], first[block]))
     return {block: rank for rank, block in enumerate(ranked)}
 
 
-def _block(model: nn.Module, path: str) -> tuple[bool, str]:
+def block_of(model: nn.Module, path: str) -> tuple[bool, str]:
     """(whether it is a block, path): the entry of the outermost ModuleList, else of the outermost Sequential, else the module itself.
 
     A ModuleList goes first, since whole models are often put into a Sequential with a pooling layer behind them.

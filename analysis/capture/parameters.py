@@ -23,11 +23,17 @@ class Parameters:
 
     def __init__(self, model: nn.Module) -> None:
         self._by_storage: dict[int, list[tuple[str, Tensor]]] = {}
+        self._offloaded: list[tuple[str, nn.Module, str]] = []
+        """Name, owner and name there of what has a storage only while its owner runs (`analysis.models.placement`)."""
         self.names: set[str] = set()
         for group in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
             for raw, tensor in group:
                 name = raw.replace("_orig_mod.", "")
                 self.names.add(name)
+                owner = model.get_submodule(raw.rpartition(".")[0]) if tensor.is_meta else None
+                if owner is not None and hasattr(owner, "_hf_hook"):
+                    self._offloaded.append((name, owner, raw.rpartition(".")[2]))
+                    continue
                 self._by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
 
     def is_stored(self, value: Any) -> bool:
@@ -41,7 +47,7 @@ class Parameters:
         offset = tensor.storage_offset()
         found = [
             (name, p)
-            for name, p in self._by_storage.get(tensor.untyped_storage().data_ptr(), ())
+            for name, p in self._lying_at(tensor.untyped_storage().data_ptr())
             if p.numel() and p.storage_offset() <= offset < p.storage_offset() + p.numel() and p.dtype == tensor.dtype
         ]
         if not found:
@@ -49,6 +55,13 @@ class Parameters:
         name, p = next((pair for pair in found if module and pair[0].startswith(f"{module}.")), found[0])
         sliced = p.ndim == 3 and tensor.ndim == 2
         return Stored(name, (offset - p.storage_offset()) // p.stride(0) if sliced else None, p)
+
+    def _lying_at(self, storage: int) -> list[tuple[str, Tensor]]:
+        """What lies in a storage now."""
+        if storage in self._by_storage or not self._offloaded:
+            return self._by_storage.get(storage, [])
+        now = ((name, owner._parameters.get(leaf)) for name, owner, leaf in self._offloaded)
+        return [(name, p) for name, p in now if p is not None and not p.is_meta and p.untyped_storage().data_ptr() == storage]
 
 
 def reads_rows_of(weight: Tensor, in_dim: int, parameter: Tensor) -> bool:

@@ -50,17 +50,23 @@ class Session:
         self._factors: dict[str, Tensor] = {}
         for site in sites:
             _check(site, self._modules)
-        self._plain = [s for s in sites if s.plain and not (contract.gates and s.gated and s.gate is None)]
+        self._plain = [s for s in sites if s.plain and not (contract.wants_gates and s.gated and s.gate is None)]
         self._functional = [s for s in sites if s not in self._plain]
 
     def run(self, batch: Mapping[str, Any] | tuple[Any, ...], frame: Frame | None = None) -> Any:
         """The model's output on ``batch``, with its sites observed. ``frame`` says which tokens are real where the batch does not."""
-        self._frame = frame or Frame.of(batch)
+        with observable(self._model), self.watching(frame or Frame.of(batch)):
+            return run(self._model, batch)
+
+    @contextlib.contextmanager
+    def watching(self, frame: Frame) -> Iterator[None]:
+        """While inside, one forward pass of the model on the batch of that frame is observed, whoever calls it."""
+        self._frame = frame
         try:
-            with observable(self._model), contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as stack:
                 if self._functional:
-                    stack.enter_context(_Intercept(self._model, self._functional, self._contract, self._frame))
-                return run(self._model, batch)
+                    stack.enter_context(_Intercept(self._model, self._functional, self._contract, frame))
+                yield
         finally:
             self._frame = None
             self._pending.clear()
@@ -81,7 +87,8 @@ class Session:
             self._handles.append(module.register_forward_pre_hook(self._reads(site)))
             if self._contract.product is not None and site.product:
                 self._handles.append(module.register_forward_hook(self._wrote(site)))
-                factors |= {p for p in (site.gate, site.up) if p is not None and self._contract.gates}
+            if self._contract.factors or (self._contract.gates and site.product):
+                factors |= {p for p in (site.gate, site.up) if p is not None}
         for path in factors:
             self._handles.append(self._modules[path].register_forward_hook(self._factor(path)))
 
@@ -99,7 +106,8 @@ class Session:
     def _reads(self, site: Site) -> Callable[..., Any]:
         def pre_hook(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             handed = hand_over(site, args[0], self._framed(), None)
-            new = self._contract.read([handed], args[0], site.axis)
+            gate, up = (self._factors.get(p) if p is not None else None for p in (site.gate, site.up))
+            new = self._contract.read([handed], args[0], site.axis, gate, up)
             if self._contract.product is not None and site.product:
                 self._pending[site.name] = handed
             return None if new is None else (new, *args[1:])
@@ -130,7 +138,7 @@ class Session:
 
 
 def _check(site: Site, modules: Mapping[str, Any]) -> None:
-    seen = site.role == "input" or (site.plain and site.kind in ("recurrent", "activation"))
+    seen = site.role == "input" or (site.plain and site.kind in ("recurrent", "activation", "residual"))
     if not seen:
         raise CaptureError(
             f"site {site.name} must be the input of a matrix product or a module's output to be captured, got a {site.kind} site inside a "
@@ -151,7 +159,7 @@ class _Intercept(TorchFunctionMode):
             self._sites.setdefault((site.module, site.operator, site.weight), {})[site.expert] = site
         self._parameters = Parameters(model)
         self._flow = Flow(frame)
-        self._gates = Gates() if contract.gates else None
+        self._gates = Gates() if contract.wants_gates else None
         self._stack = ModuleStack(model)
 
     def __enter__(self) -> _Intercept:
@@ -171,11 +179,11 @@ class _Intercept(TorchFunctionMode):
         if reading is None or not handed:
             result = func(*args, **kwargs)
         else:
-            new = self._contract.read(handed, reading.values, reading.axis)
+            gate, up = (None, None) if self._gates is None else self._gates.of(reading.values)
+            new = self._contract.read(handed, reading.values, reading.axis, gate, up)
             result = func(*(args if new is None else with_values(name, args, reading, new)), **kwargs)
             aligned = [one for one in handed if one.site.product]
             if reading.out_axis is not None and aligned:
-                gate, up = (None, None) if self._gates is None else self._gates.of(reading.values)
                 self._contract.wrote(aligned, result, reading.out_axis, gate, up)
         self._flow.follow(name, args, kwargs, result)
         if self._gates is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +42,21 @@ class Jobs:
         device: str = "cpu",
         force: bool = False,
         now: bool = False,
+        executor: str = "local",
+        workers: int | str | None = None,
+        address: str = "",
         origin: str = "page",
     ) -> Job:
         """Start a job in a process of its own, or return the live one that was asked for exactly the same.
 
         ``config`` are settings by name, as values or as texts from a form. Raises `UserError` with one sentence, before
         anything is started, where the request cannot be carried out (setting, model, data, memory). ``now`` skips the queue.
+        ``executor``, ``workers``, ``address``: who computes (`analysis.executors.choice.choose`).
         """
-        spec = request.checked(slug, model, data, config, inputs=inputs, device=device, force=force, now=now)
+        spec = request.checked(
+            slug, model, data, config, inputs=inputs, device=device, force=force, now=now,
+            executor=executor, workers=workers, address=address,
+        )  # fmt: skip
         return self.start(spec, origin=origin)
 
     def inspect(self, model: str, *, device: str = "cpu", now: bool = False, origin: str = "page") -> Job:
@@ -72,7 +79,7 @@ class Jobs:
     def start(self, spec: JobSpec, *, origin: str, resumes: str | None = None) -> Job:
         """Start the process of a checked request and enter it; see `submit`."""
         for job in self.list(LIVE):
-            if replace(JobSpec.from_json(job.spec), resume=spec.resume, now=spec.now) == spec:
+            if replace(JobSpec.from_json(job.spec), resume=spec.resume, now=spec.now, **asdict(spec.choice)) == spec:
                 return job
         memory.check_machine(spec)
         job_id = secrets.token_hex(4)

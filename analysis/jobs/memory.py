@@ -6,6 +6,7 @@ The rule: 1 GB for Python and its libraries, and then
 A series is opened one checkpoint at a time, so that its largest stands for it.
 Measured peaks beside what the rule says: weight_sparsity 0.71 and 0.77 of 1.14 and 1.34 GB (MiniLM, SmolLM2),
 neuron_activity of 2,048 tokens 1.10 and 2.16 of 2.11 and 2.67 GB.
+Each of several workers of this machine needs as much again (`analysis.executors`); those of a cluster need theirs on its nodes.
 An analysis that knows better declares `Analysis.memory`: the bytes it needs beside the weights; a static one is asked before
 anything is opened, too, with what the headers say for facts, so that one that reads in slices is not refused for a huge tensor.
 weight_spectrum and checkpoint_diff leave it to the rule: some matrices they do hold whole. A GGUF file becomes 32-bit weights;
@@ -78,7 +79,7 @@ def sizes_of_subject(subject: Any) -> Sizes:
 def needed(spec: JobSpec, sizes: Iterable[Sizes], facts: Mapping[str, Any] | None = None) -> int:
     """Bytes, by the rule above. ``facts`` of the opened model, where it has been opened."""
     all_sizes = list(sizes)
-    weights, largest = sum(one.weights for one in all_sizes), max((one.largest for one in all_sizes), default=0)
+    weights, largest = sum(_loaded(one, spec.dtype) for one in all_sizes), max((one.largest for one in all_sizes), default=0)
     static = spec.slug is not None and spec.analysis.kind == "static"
     if static and facts is None:
         facts = {"n_parameters": sum(one.numel for one in all_sizes)}
@@ -87,28 +88,48 @@ def needed(spec: JobSpec, sizes: Iterable[Sizes], facts: Mapping[str, Any] | Non
     return BASE + (3 * 4 * largest if static else weights + weights // 4 + ACCUMULATORS)
 
 
+def _loaded(sizes: Sizes, dtype: str) -> int:
+    """Bytes of the weights in the format asked for; of files to be converted, whose numbers are not known, those of the files."""
+    return sizes.numel * _ITEM_BYTES[dtype] if dtype and sizes.numel else sizes.weights
+
+
 def estimate(spec: JobSpec) -> int | None:
     """Bytes a job will need, before anything is loaded; None where the files are not on this machine."""
     found = _found(spec)
-    return needed(spec, found) if found else None
+    return spec.choice.processes * needed(spec, found) if found else None
 
 
 def check_machine(spec: JobSpec) -> None:
     """Refuse what this machine could never hold, before a process is started."""
     import psutil
 
-    _check(spec, needed(spec, _found(spec)), _limit(psutil.virtual_memory().total), "in this machine", "use a smaller model")
+    _check(
+        spec,
+        spec.choice.processes * needed(spec, _found(spec)),
+        _limit(psutil.virtual_memory().total),
+        "in this machine",
+        "use a smaller model",
+    )
 
 
 def check_now(spec: JobSpec, subjects: Mapping[str, Any] | None = None) -> None:
     """Refuse what does not fit into the memory that is free now; exactly, where the subjects have been opened."""
+    need = spec.choice.processes * each(spec, subjects)
+    _check(spec, need, free(), "free", "close other programs and resume it, use a smaller model")
+
+
+def each(spec: JobSpec, subjects: Mapping[str, Any] | None = None) -> int:
+    """Bytes that one process of the job needs."""
+    if subjects is None:
+        return needed(spec, _found(spec))
+    return needed(spec, map(sizes_of_subject, subjects.values()), next(iter(subjects.values())).facts)
+
+
+def free() -> int:
+    """Bytes that a job may use now."""
     import psutil
 
-    if subjects is None:
-        need = needed(spec, _found(spec))
-    else:
-        need = needed(spec, map(sizes_of_subject, subjects.values()), next(iter(subjects.values())).facts)
-    _check(spec, need, _limit(psutil.virtual_memory().available), "free", "close other programs and resume it, use a smaller model")
+    return _limit(psutil.virtual_memory().available)
 
 
 def _found(spec: JobSpec) -> list[Sizes]:
@@ -128,7 +149,9 @@ def _limit(reported: int) -> int:
 
 def _check(spec: JobSpec, need: int, room: int, where: str, remedy: str) -> None:
     if need > room:
+        n = spec.choice.processes
+        by, remedy = (f" by {n} processes", f"ask for fewer workers, {remedy}") if n > 1 else ("", remedy)
         raise UserError(
-            f"the memory for {spec.words} must be about {size_words(need)}, got {size_words(room)} {where}; "
+            f"the memory for {spec.words}{by} must be about {size_words(need)}, got {size_words(room)} {where}; "
             f"{remedy} or a larger machine, or set {ROOM} to the gigabytes it may use if you know better."
         )

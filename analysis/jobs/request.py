@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis import find_analysis
-from analysis.given_run import RUN
+from analysis.executors.choice import LOCAL, RAY, Choice, choose
+from analysis.given_sae import NOT_MODELS, SAE, check_sae
 from analysis.models import BUNDLED, places
 from analysis.models.documents import PYTHON_DOCS
 from analysis.models.inputs import check_data, filed
+from analysis.models.placement import check_dtype
 from analysis.second_data import filed_settings
 from analysis.spec import Analysis, BadConfig, IncompatibleSubject, UserError, make_config
 
@@ -29,12 +31,22 @@ class JobSpec:
     """Further declared inputs, by role."""
     config: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    dtype: str = ""
+    """Number format of the weights; empty for that of the files."""
     force: bool = False
     """Answer anew although a sealed run exists."""
     resume: bool = False
     """With ``force``: go on with an unfinished answer."""
     now: bool = False
     """Do not wait in the queue."""
+    executor: str = Choice.executor
+    workers: int = Choice.workers
+    address: str = Choice.address
+
+    @property
+    def choice(self) -> Choice:
+        """Who computes."""
+        return Choice(self.executor, self.workers, self.address)
 
     @property
     def analysis(self) -> Analysis:
@@ -50,8 +62,8 @@ class JobSpec:
 
     @property
     def models(self) -> dict[str, str]:
-        """Every input that is a model, by role; a sealed run is none."""
-        return {"model": self.model, **{role: ref for role, ref in self.inputs.items() if role != RUN}}
+        """Every input that is a model, by role; a sealed run is none, nor is an SAE."""
+        return {"model": self.model, **{role: ref for role, ref in self.inputs.items() if role not in NOT_MODELS}}
 
     @property
     def words(self) -> str:
@@ -84,11 +96,17 @@ def checked(
     *,
     inputs: Mapping[str, str] | None = None,
     device: str = "cpu",
+    dtype: str = "",
     force: bool = False,
     now: bool = False,
+    executor: str = Choice.executor,
+    workers: Any = None,
+    address: str = Choice.address,
 ) -> JobSpec:
     """The request, or the sentence why it cannot be carried out; for a model on a hub, only its form is looked at."""
     analysis = find_analysis(slug)
+    choice = choose(analysis, executor, workers, address)
+    check_workers(choice, model, device)
     settings = filed_settings(dataclasses.asdict(make_config(analysis.config, config or {})))
     further = {role: reference(text) for role, text in (inputs or {}).items()}
     unknown = sorted(set(further) - set(analysis.inputs))
@@ -97,13 +115,31 @@ def checked(
     missing = [role for role in analysis.inputs if role != "model" and role not in further]
     if missing:
         raise UserError(f"{slug} needs the input {missing[0]!r}; give it with --with {missing[0]}=REF.")
-    for one in (model, *(text for role, text in further.items() if role != RUN)):
+    for one in (model, *(text for role, text in further.items() if role not in NOT_MODELS)):
         _check_shape(analysis, one)
+    if SAE in further:
+        check_sae(further[SAE])
     text = None
     if analysis.reads_data:
         text = filed(data or PYTHON_DOCS)
         check_data(text)
-    return JobSpec(slug, reference(model), text, further, settings, device, force, now=now)
+    if check_dtype(dtype) and analysis.kind == "static":
+        raise UserError(f"{slug} reads the files as they are, got --dtype {dtype}; leave it out.")
+    spec = JobSpec(slug, reference(model), text, further, settings, device, dtype, force, now=now)
+    return dataclasses.replace(spec, **dataclasses.asdict(choice))
+
+
+def check_workers(choice: Choice, model: str, device: str) -> None:
+    """Raise the sentence where workers could not open the model, or would share a GPU that only one process can fill."""
+    if choice.is_alone:
+        return
+    place = check_model(model)
+    if place is not None and place.form in ("exported", "factory"):
+        raise UserError(f"workers must be given a model that is data, got {model}, which is code and trusted once; leave --workers out.")
+    if choice.executor == RAY and device not in ("cpu", "cuda"):
+        raise UserError(f"workers of a cluster must compute on cpu or cuda, got {device}; with --device cuda each has a GPU of its own.")
+    if device != "cpu" and choice.executor == LOCAL:
+        raise UserError(f"workers of one machine must compute on its cpu, got {device}; --executor ray gives each a GPU of its own.")
 
 
 def check_model(model: str) -> places.Place | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.models.fingerprints import TOKENIZER_FILES
+from analysis.models.placement import loading_arguments, nothing_left, settled
 from analysis.spec import UserError
 
 if TYPE_CHECKING:
@@ -123,18 +124,24 @@ def check_size(model: torch.nn.Module, files: Iterable[Path], folder: Path) -> N
         )
 
 
-def load_model(folder: Path, config: Any, device: str) -> torch.nn.Module:
-    """The model with its weights, in the checkpoint's dtype, in eval mode. Refuses a checkpoint that lacks weights.
+def load_model(folder: Path, config: Any, device: str, dtype: str = "") -> torch.nn.Module:
+    """The model with its weights, in the checkpoint's dtype or the one named, in eval mode. Refuses a checkpoint that lacks weights.
 
-    A pooler may be missing: encoders are often saved without it, and nothing here reads it.
+    ``device``: see `placement`. A pooler may be missing: encoders are often saved without it, and nothing here reads it.
     """
+    cls, told = model_class(config), loading_arguments(device, dtype)
+    with nothing_left(told):
+        model = _loaded(cls, folder, told)
+        return settled(model, device, told)
+
+
+def _loaded(cls: Any, folder: Path, told: dict[str, Any]) -> torch.nn.Module:
     from safetensors import SafetensorError
 
-    cls = model_class(config)
     try:
         with quiet():
             model, found = cls.from_pretrained(
-                folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **told
             )
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -145,7 +152,7 @@ def load_model(folder: Path, config: Any, device: str) -> torch.nn.Module:
             f"the checkpoint must hold every weight of {type(model).__name__}, got {folder} without {len(missing)} of them "
             f"(for example {missing[0]}); a random value would stand in, so get the whole model."
         )
-    return model.to(device).eval()
+    return model
 
 
 def load_tokenizer(folder: Path) -> Any | None:
@@ -171,19 +178,3 @@ def context_length(config: Any, tokenizer: Any | None) -> int | None:
     stated.append(getattr(tokenizer, "model_max_length", None))
     limits = [int(n) for n in stated if isinstance(n, int | float) and 0 < n < _NO_LIMIT]
     return min(limits) if limits else None
-
-
-def check_device(device: str) -> str:
-    """The device, as torch names it. Raises `UserError` where there is none such."""
-    if device == "cpu":
-        return device
-    import torch
-
-    try:
-        kind = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"the device must be one torch knows (cpu, cuda, cuda:1, mps), got {device!r}; use cpu.") from error
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind.type, 0)
-    if (kind.index or 0) >= count:
-        raise UserError(f"the device must be one this machine has, got {device!r} and {count} devices of that kind; use --device cpu.")
-    return device

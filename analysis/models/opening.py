@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.models import convert, fingerprints, loading, making, places, series, tensors
+from analysis.models import convert, fingerprints, loading, making, placement, places, series, tensors
 from analysis.models.batches import Data, GivenBatches
-from analysis.models.files import torch_files
+from analysis.models.files import packed, safetensors_header, torch_files
 from analysis.models.inputs import Reads, load_data
 from analysis.models.subject import Subject
 from analysis.models.text import TextWindows, model_inputs
@@ -36,6 +36,7 @@ def open_subject(
     data: str | None = None,
     *,
     device: str = "cpu",
+    dtype: str = "",
     n_tokens: int = 2048,
     window: int = 128,
     seed: int = 0,
@@ -45,12 +46,15 @@ def open_subject(
 
     ``model``: a bundled name, a Hugging Face folder or a zip of one, a safetensors, GGUF or torch file, or a hub id; with trust (see
     `trust`) a ``.pt2`` file or ``factory:package.module:function``, whose own inputs are used where they bring some; ``data``:
-    anything `inputs` reads (text, records, arrays, images, digits). Raises `UserError` with a sentence for everything else.
+    anything `inputs` reads (text, records, arrays, images, digits); ``device``, ``dtype``: see `placement`. Raises
+    `UserError` with a sentence for everything else.
     """
-    device = loading.check_device(device)
+    device, dtype = placement.check_device(device), placement.check_dtype(dtype)
     tell = progress or _silent
     place = places.find(model)
     subject = _opened(place, device, tell)
+    if dtype:
+        _cast(subject, dtype)
     if data is not None and subject.data is None and not subject.series:
         _attach(subject, data, n_tokens=n_tokens, window=window, seed=seed, progress=tell)
     if subject.loss is not None and subject.data is not None:
@@ -59,10 +63,20 @@ def open_subject(
     return subject
 
 
+def _cast(subject: Subject, dtype: str) -> None:
+    """Have the model loaded in another number format than its files': it is another model then, by its runs' keys."""
+    load = subject.load_model
+    if not isinstance(load, partial) or load.func is not loading.load_model:
+        raise UserError(
+            f"a number format can be chosen for a model in a folder of safetensors only, got {subject.source}; leave --dtype out."
+        )
+    subject.load_model, subject.dtype = partial(load, dtype=dtype), dtype
+
+
 def _opened(place: places.Place, device: str, tell: Progress) -> Subject:
     """The subject of a place, converted first where it must be."""
     if place.form == "series":
-        return series.subject_of(place, device, lambda one: _opened(one, device, tell))
+        return series.subject_of(place, placement.inputs_device(device), lambda one: _opened(one, device, tell))
     if place.form == "safetensors":
         return _weights_only(place, device)
     if place.form in ("exported", "factory"):
@@ -107,9 +121,9 @@ def _from_folder(place: places.Place, folder: Path, device: str, label: str, not
         source=place.source,
         task=loading.task_of(config),
         dtype=str(stated).removeprefix("torch.") if stated is not None else _main_dtype(infos),
-        device=device,
+        device=placement.inputs_device(device),
         fingerprints=prints,
-        facts=_facts(infos, config, type(skeleton).__name__, notes),
+        facts=_facts(infos, config, type(skeleton).__name__, notes, files),
         load_model=partial(loading.load_model, folder, config, device),
         load_tokenizer=partial(loading.load_tokenizer, folder),
         list_tensors=listing,
@@ -119,7 +133,8 @@ def _from_folder(place: places.Place, folder: Path, device: str, label: str, not
 
 def _weights_only(place: places.Place, device: str, made: torch_files.Converted | None = None) -> Subject:
     """Bare weights, as they are or as converted: no model that could run."""
-    listing = partial(tensors.tensors_of_files, place.weights if made is None else (made.weights,), None)
+    files = place.weights if made is None else (made.weights,)
+    listing = partial(tensors.tensors_of_files, files, None)
     infos = list(listing())
     prints = {"weights": fingerprints.place_fingerprint(place)}
     notes = ["only the weights are known: there is no config.json beside the file", *(made.notes if made else ())]
@@ -127,7 +142,7 @@ def _weights_only(place: places.Place, device: str, made: torch_files.Converted 
     def refuse() -> torch.nn.Module:
         raise UserError(f"a model that runs must come with its config.json, got only {place.source}; name the model's folder.")
 
-    facts = _facts(infos, None, None, notes)
+    facts = _facts(infos, None, None, notes, files)
     if place.adapter is not None:
         facts["adapter"] = dict(place.adapter)
     return Subject(
@@ -136,7 +151,7 @@ def _weights_only(place: places.Place, device: str, made: torch_files.Converted 
         source=place.source,
         task=None,
         dtype=_main_dtype(infos),
-        device=device,
+        device=placement.inputs_device(device),
         fingerprints=prints,
         facts=facts,
         load_model=refuse,
@@ -149,7 +164,7 @@ def _made(place: places.Place, device: str) -> Subject:
     made = making.exported(place.weights[0]) if place.form == "exported" else making.by_factory(place.label)
     if place.form == "factory":
         made.model.eval()  # an exported program is in eval mode for good, and refuses to be told
-    subject = _subject_of(made.model, place.name, place.label, place.source, device)
+    subject = _subject_of(made.model, place.name, place.label, place.source, placement.inputs_device(device))
     subject.loss = made.loss
     if made.batches is not None:
         given = _given(made.batches, subject.task, _config_of(made.model) is not None)
@@ -239,16 +254,22 @@ def _attach(subject: Subject, data: str, *, n_tokens: int, window: int, seed: in
     subject.data, subject.fingerprints["data"] = found, found.fingerprint
 
 
-def _facts(infos: list[tensors.TensorInfo], config: Any, architecture: str | None, notes: list[str]) -> dict[str, Any]:
+def _facts(
+    infos: list[tensors.TensorInfo], config: Any, architecture: str | None, notes: list[str], files: Sequence[Path] = ()
+) -> dict[str, Any]:
     """What is known without loading: counts, sizes, ties, notes. Only what is known is in it."""
     tied = [[info.name, *info.tied] for info in infos if info.tied]
+    unread = packed.packed_in([entry for file in files for entry in safetensors_header.read(file).entries])
+    said = packed.note_of(unread)
     facts: dict[str, Any] = {
         "n_parameters": sum(info.numel for info in infos),
         "n_tensors": len(infos),
         "architecture": architecture,
         "tied": tied,
-        "notes": notes + [f"{' and '.join(names)} are one tensor, counted once" for names in tied],
+        "notes": notes + [f"{' and '.join(names)} are one tensor, counted once" for names in tied] + ([said] if said else []),
     }
+    if packed.only_scales(unread, [(info.name, info.layer) for info in infos if len(info.shape) > 1]):
+        facts["only_scales"] = True
     sizes = {"n_layers": "num_hidden_layers", "d_model": "hidden_size", "n_heads": "num_attention_heads", "d_vocab": "vocab_size"}
     for key, name in sizes.items():
         value = getattr(config, name, None)

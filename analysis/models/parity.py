@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,12 +67,16 @@ def bridge_parity(subject: Subject, *, room: int | None = None) -> Parity:
     try:
         bridge = bridge_around(copy.deepcopy(model))
     except STUMBLES as error:
-        return _none(in_a_line(error))
+        return _none(_why_not_built(error, type(model).__name__))
     own, is_logits = _run(model, batch)
     try:
         return compared(own, _run_bridge(bridge, batch, is_logits), is_logits=is_logits)
     except STUMBLES as error:
-        return Parity("none", f"TransformerLens' bridge could be built, but not be run: {in_a_line(error)}.")
+        return Parity(
+            "none",
+            f"TransformerLens' bridge could be built around this {type(model).__name__}, but stops with a fault of its own when it is run "
+            f"({in_a_line(error)}), so nothing could be compared.",
+        )
 
 
 def bridge_around(model: torch.nn.Module) -> Any:
@@ -130,6 +135,16 @@ def _as_distributions(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
 
 def _none(reason: str) -> Parity:
     return Parity("none", f"TransformerLens' bridge could not be built: {reason}.")
+
+
+def _why_not_built(error: Exception, kind: str) -> str:
+    """What a bridge stumbled over while it was built around a model of this class, in words of ours where they are known."""
+    missing = re.search(r"has no attribute '(\w+)'", str(error)) if isinstance(error, AttributeError) else None
+    if missing is not None:
+        return f"it looks for a part '{missing[1]}', which this {kind} does not have, as it knows the architecture only in another layout"
+    if "architecture" in str(error).lower():
+        return f"it does not know the architecture {kind}"
+    return f"it stops with a fault of its own on this {kind} ({in_a_line(error)})"
 
 
 def _too_large(subject: Subject, room: int | None) -> Parity | None:

@@ -4,7 +4,8 @@
    (on the meta device) says which entries are parameters, which are tied, and what kind of module owns them.
 2. Where there is only a module, its parameters are handed out as they are.
 
-Buffers (running means, position indices, masks) are not weights and are left out. A tied tensor comes once, under the first of
+Buffers (running means, position indices, masks) are not weights and are left out; in bare files they are told by their names, and tell
+that what lies beside them belongs to a batch norm. A tied tensor comes once, under the first of
 its names, with the others in `TensorInfo.tied`.
 """
 
@@ -32,6 +33,8 @@ _FFN = re.compile(
     r"mlp|ffn|feed_?forward|densereludense|intermediate|experts?\b|\bfc[12]\b|\blinear[12]\b|\bmoe\b|\d\.output\.dense", re.IGNORECASE
 )
 _NORM = re.compile(r"norm|\bln_?\w*\b", re.IGNORECASE)
+_RUNNING, _BATCH_NORM = ("running_mean", "running_var"), "BatchNorm"
+"""What a batch norm keeps of what it has seen, and no other module does; and what its owner is called where only its names are known."""
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 """Floating types of a safetensors header; integers and booleans are no weights here."""
 
@@ -58,7 +61,7 @@ class TensorInfo:
     stacked: bool = False
     """Whether the first axis counts matrices of their own (experts)."""
     owner: str = ""
-    """Class of the module it belongs to, e.g. ``BatchNorm2d``; empty where no module is known."""
+    """Class of the module it belongs to, e.g. ``BatchNorm2d``; ``BatchNorm`` where a file alone tells; empty where nothing does."""
 
     @property
     def numel(self) -> int:
@@ -128,9 +131,15 @@ def tensors_of_files(files: Iterable[Path], skeleton: torch.nn.Module | None) ->
             and _in_model(key, buffers, skeleton) is None
             and not any(re.search(pattern, key) for pattern in ignored)
         }
+    running = {leaf: {key.rpartition(".")[0] for key in stored if key.rpartition(".")[2] == leaf} for leaf in _RUNNING}
+    batch_norms = set.intersection(*running.values())
     for key, (shape, dtype, reader, slicer) in sorted(stored.items(), key=lambda item: _natural(item[0])):
-        kind, axes = _kind_by_name(key, len(shape)), axes_by_name(key, shape)
-        yield TensorInfo(key, shape, dtype, kind, _layer(key), shared.get(key, ()), reader, slicer, *axes)
+        path, _, leaf = key.rpartition(".")
+        if leaf in _RUNNING:
+            continue
+        owner, axes = _BATCH_NORM if path in batch_norms else "", axes_by_name(key, shape)
+        kind = "norm" if owner else _kind_by_name(key, len(shape))
+        yield TensorInfo(key, shape, dtype, kind, _layer(key), shared.get(key, ()), reader, slicer, *axes, owner)
 
 
 _Stored = tuple[tuple[int, ...], str, Callable[[], "torch.Tensor"], Callable[[int, int], "torch.Tensor"]]

@@ -188,18 +188,23 @@ class Task:
 
         The model is run in eval mode, without gradients, its fast paths off as during capture.
         """
+        from analysis.capture.fitting import Fitting
         from analysis.capture.running import observable, run
 
         if self.is_divergence and reference is None:
             raise ValueError("a divergence is measured from a reference; give the dense model as reference.")
         within = within or slice(0, len(self.examples))
-        parts = []
-        for batch in self.batches(batch_size, within):
-            with observable(model):
-                output = run(model, batch.inputs)
-            if reference is not None:
-                with observable(reference):
-                    batch = replace(batch, reference=run(reference, batch.inputs))
-            parts.append(self.score(output, batch))
-            report((batch.positions.stop - within.start) / max(1, within.stop - within.start))
-        return Losses.joined(parts)
+
+        def measured(size: int) -> Losses:
+            parts = []
+            for batch in self.batches(size, within):
+                with observable(model):
+                    output = run(model, batch.inputs)
+                if reference is not None:
+                    with observable(reference):
+                        batch = replace(batch, reference=run(reference, batch.inputs))
+                parts.append(self.score(output, batch))
+                report((batch.positions.stop - within.start) / max(1, within.stop - within.start))
+            return Losses.joined(parts)
+
+        return Fitting(batch_size)(measured)

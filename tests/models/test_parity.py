@@ -47,7 +47,7 @@ def test_a_bridge_around_other_weights_differs_and_says_by_how_much(monkeypatch)
 def test_an_architecture_without_an_adapter_has_no_bridge_and_a_reason():
     found = bridge_parity(subject_from(zoo.resnet()[0]))
     assert found.verdict == "none"
-    assert found.words == "TransformerLens' bridge could not be built: Could not determine supported architecture from config."
+    assert found.words == "TransformerLens' bridge could not be built: it does not know the architecture ResNetForImageClassification."
     assert found.max_difference is None
 
 
@@ -64,7 +64,36 @@ def test_a_bridge_that_stumbles_while_it_runs_is_said_to(monkeypatch):
     monkeypatch.setattr(parity, "_run_bridge", stumble)
     found = bridge_parity(subject_from(zoo.llama()[0]))
     assert found.verdict == "none"
-    assert found.words == "TransformerLens' bridge could be built, but not be run: shapes do not fit."
+    assert found.words == (
+        "TransformerLens' bridge could be built around this LlamaForCausalLM, but stops with a fault of its own when it is run "
+        "(shapes do not fit), so nothing could be compared."
+    )
+
+
+def test_an_encoder_without_its_head_and_an_encoder_decoder_are_told_in_one_clear_sentence():
+    from transformers import BertModel
+
+    masked, batch = zoo.bert()
+    words = bridge_parity(subject_from(BertModel(masked.config).eval(), data=[batch])).words
+    assert words == (
+        "TransformerLens' bridge could not be built: it looks for a part 'bert', which this BertModel does not have, as it knows the "
+        "architecture only in another layout."
+    )
+    model, batch = zoo.t5()
+    words = bridge_parity(subject_from(model, data=[batch])).words
+    assert words.startswith(
+        "TransformerLens' bridge could be built around this T5ForConditionalGeneration, but stops with a fault of its own"
+    )
+
+
+@pytest.mark.parametrize("error", [ValueError("odd\nand more"), AttributeError("odd")])
+def test_what_a_bridge_says_that_nobody_foresaw_stands_in_a_sentence(monkeypatch, error):
+    def stumble(_):
+        raise error
+
+    monkeypatch.setattr(parity, "bridge_around", stumble)
+    words = bridge_parity(subject_from(zoo.llama()[0])).words
+    assert words == "TransformerLens' bridge could not be built: it stops with a fault of its own on this LlamaForCausalLM (odd)."
 
 
 def test_a_copy_that_would_not_fit_is_not_made(monkeypatch):
@@ -108,4 +137,4 @@ def test_smollm2_agrees_with_its_bridge(smollm2):
 def test_minilm_is_an_encoder_without_its_head_so_the_bridge_says_what_it_misses(minilm):
     found = minilm.bridge_parity()
     assert found.verdict == "none"
-    assert "'BertModel' object has no attribute 'bert'" in found.words
+    assert "it looks for a part 'bert', which this BertModel does not have" in found.words

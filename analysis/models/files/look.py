@@ -15,6 +15,7 @@ from typing import Any
 
 from analysis.models.files import folders, gguf_header, safetensors_header, sniff, zips
 from analysis.models.files.header import Entry, Header, check_count, quoted, size_words
+from analysis.models.files.packed import note_of, packed_in
 from analysis.spec import UnknownName, UserError
 
 _NO_CONFIG = "there is no config.json: the model cannot be built and run, and questions about its weights alone can be answered"
@@ -163,6 +164,8 @@ def _judged(header: Header, config: dict[str, Any] | None, folder: Path) -> Head
     if empty:
         first = quoted(empty[0])
         notes.append(f"{first} has no elements" if len(empty) == 1 else f"{len(empty)} tensors have no elements, for example {first}")
+    unread = note_of(packed_in(header.tensors))
+    notes += [unread] if unread else []
     if header.must_convert and CONVERT not in notes:
         notes.append(CONVERT)
     seems = _by_config(config) if config is not None else guess(header.tensors)

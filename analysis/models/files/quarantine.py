@@ -49,7 +49,8 @@ CAP = 20 * 10**9
 QUOTA = 60 * 10**9
 KEEP_FREE = 2 * 10**9
 TOKEN_S = 3600.0
-STALE_S = 24 * 3600.0
+STALE_S = 600.0
+"""Seconds after the last byte in which an unfinished upload may be gone on with; a browser tries for one minute by itself."""
 _TOKEN = re.compile(r"[\w-]{43}")
 
 log = logging.getLogger("sparsescope.uploads")
@@ -185,7 +186,7 @@ class Quarantine:
         shutil.rmtree(self.folder / upload, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Delete unfinished uploads nobody wrote to for a day, and tokens nobody used in time."""
+        """Delete unfinished uploads nobody wrote to for `STALE_S`, so that they hold no room, and tokens nobody used in time."""
         now = time.time()
         for one, status in _still_there(self.folder.glob("*.token")):
             if now - status.st_mtime > TOKEN_S:
