@@ -4,7 +4,10 @@
    `gram`: also X^T X. Padding is left out (`capture`); memory is the sums', never the stream's.
 2. `gradients`: one backward pass an example through the task's loss (`gradients`). `fisher` and `hessian`: also blocks of the inverse
    Fisher matrix, and Hessian times gradient.
-3. What cannot be measured has a sentence in `Calibration.missing`: an expert that no token reached, a matrix inside an opaque call.
+3. `values`: the batches are kept, since methods on activations ask different things of what flows inside; each looks itself, once
+   (`activations.observing`), and what it found is kept in `Calibration.derived`.
+4. What cannot be measured has a sentence in `Calibration.missing`: an expert that no token reached, a matrix inside an opaque call. Of an
+   expert a gradient of 0 everywhere is no measurement; of a matrix that every token runs through it is one.
 
 Everything comes from the dense model. Published Wanda, SparseGPT, DSnoT and OWL re-capture inputs after pruning earlier blocks; what is
 made from this is *dense-input* Wanda and so on, and `facts` says so.
@@ -17,6 +20,7 @@ from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from analysis.interventions.experts import experts_of
 from analysis.interventions.gradients import Backward, MatrixGradients
 from analysis.interventions.matrix_inputs import MatrixInputs
 from analysis.interventions.reading import NO_ROWS, Key, Reader, convolutions_read, examples_in, plan_reading
@@ -30,12 +34,16 @@ if TYPE_CHECKING:
     from analysis.interventions.scope import Member, Scope
     from analysis.tasks import Task
 
-__all__ = ["Calibration", "MatrixInputs", "calibrate"]
+__all__ = ["Calibration", "MatrixInputs", "calibrate", "calibrate_on"]
 
 FISHER_BYTES = 8 * 2**30
 """Largest size of all inverse Fisher blocks together."""
 TEMPERATURE = 200.0
 """By which GraSP divides logits (METHODS A3)."""
+NO_GRADIENT = (
+    "its gradient is 0 everywhere on the calibration data: no token was sent to this expert, or none of what it gives counts, so nothing "
+    "tells its weights apart."
+)
 DENSE_INPUT = (
     "inputs are those of the dense model, captured once for all levels; the published procedure re-captures them after pruning earlier "
     "blocks"
@@ -54,6 +62,12 @@ class Calibration:
     needs: frozenset[Need]
     facts: dict[str, Any] = field(default_factory=dict)
     """As JSON: examples, rows, damping, what the numbers are of."""
+    batches: tuple[Any, ...] = ()
+    """What the model was calibrated on, as `capture` takes it; empty unless ``values`` was asked for."""
+    task: Task | None = None
+    """What the model was asked on these batches, for orders by the loss; None where it has no answers."""
+    derived: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What methods made of the batches, and other methods want again."""
 
     def of(self, name: str, index: int = 0) -> MatrixInputs | None:
         """Of one matrix; None where nothing could be measured, with the reason in `missing`."""
@@ -79,7 +93,9 @@ def calibrate(
     the two parts, inputs (where the number of batches is known) and gradients.
     """
     needs = frozenset(needs)
-    made = Calibration({}, {}, needs, {"needs": sorted(needs)})
+    made = Calibration({}, {}, needs, {"needs": sorted(needs)}, task=task)
+    if "values" in needs:
+        made.batches = batches = tuple(batches)
     if needs & {"inputs", "gram"}:
         _read_inputs(model, scope, batches, made, report)
     if needs & {"gradients", "fisher", "hessian"}:
@@ -87,6 +103,18 @@ def calibrate(
             raise IncompatibleSubject("gradients need a task, got none; give data with answers, or use a method that needs inputs only.")
         _differentiate(model, scope, task, made, block, damp, temperature, report)
     return made
+
+
+def calibrate_on(model: nn.Module, scope: Scope, task: Task, batch_tokens: int, needs: Iterable[Need]) -> Calibration:
+    """`calibrate` on all examples of a task, so many tokens at a time or as many as fit; gradients are of its loss, where it has any."""
+    from analysis.capture.fitting import Fitting
+
+    needs, asked = frozenset(needs), None if task.is_divergence else task
+
+    def made(size: int) -> Calibration:
+        return calibrate(model, scope, [batch.inputs for batch in task.batches(size)], needs, task=asked)
+
+    return Fitting(task.batch_size(batch_tokens))(made)
 
 
 def _keys(scope: Scope) -> list[tuple[Key, Member]]:
@@ -168,7 +196,11 @@ def _differentiate(
         made.facts["temperature"] = temperature
         Backward(model, task, parameters, matrices.values(), temperature).hessian_gradients(lambda share: report(1 + (share - 1) / parts))
     made.facts |= {"loss": task.facts["loss"], "split": task.split}
+    experts = {name for group in experts_of(model) for name in group.parameters}
     for key, found in matrices.items():
+        if key[0] in experts and not found.is_reached:
+            made.missing.setdefault(key, NO_GRADIENT)
+            continue
         mine = made.matrices.setdefault(key, MatrixInputs())
         mine.gradient, mine.gradient_square, mine.gate_square = found.gradient, found.gradient_square, found.gate_square
         mine.hessian_gradient = found.hessian_gradient

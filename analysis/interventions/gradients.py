@@ -41,6 +41,8 @@ class MatrixGradients:
     """[d_out]: of (sum_k w_k g_k)^2."""
     hessian_gradient: Tensor | None = None
     fisher: InverseFisher | None = None
+    is_reached: bool = True
+    """Whether any example's loss depends on it: of an expert that no token was sent to, a gradient of 0 everywhere is no measurement."""
 
 
 @dataclass
@@ -79,6 +81,8 @@ class Backward:
                     matrix.fisher.add(scaled)
         self._check(n_examples)
         for matrix in self.matrices:
+            sums = (matrix.gradient, matrix.gradient_square)
+            matrix.is_reached = any(total is not None and bool(total.any()) for total in sums)
             _divide(matrix.gradient, n_positions)
             _divide(matrix.gradient_square, n_examples)
             _divide(matrix.gate_square, n_examples)
@@ -95,6 +99,8 @@ class Backward:
             n_positions += n
         self._check(n_positions)
         direction = [g / n_positions for g in first if g is not None]
+        for matrix in self.matrices:
+            matrix.is_reached = bool(matrix.view(direction[matrix.parameter]).any())
         for loss, _ in self._losses(lambda share: report((1 + share) / 2), plain_attention=True):
             gradients = _differentiate(loss, self.parameters, again=True)
             slope = torch.stack([(g.float() * d).sum() for g, d in zip(gradients, direction)]).sum()

@@ -15,6 +15,7 @@ from analysis.interventions.ordering import count_zeros
 from analysis.interventions.scope import Member
 from analysis.interventions.spec import RestoreError
 from analysis.models.fingerprints import digest, tensor_bytes
+from analysis.models.placement import refuse_offloaded
 from analysis.spec import UserError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class SavedWeights:
 @contextmanager
 def saved(model: nn.Module, members: Sequence[Member], readers: Readers | None = None) -> Iterator[SavedWeights]:
     """Hold the weights of a scope; restore them on exit, also on error. One at a time on a model."""
+    refuse_offloaded((m.name for m in members if m.parameter.is_meta), "a model whose weights are changed")
     storages = {m.parameter.untyped_storage().data_ptr() for m in members}
     if storages & _HELD:
         raise UserError("an intervention must be the only one on its weights, got a second one; leave the first with block before.")

@@ -11,7 +11,7 @@ The choice depends on what has been measured only, so a stopped sweep goes on as
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.spec import UserError
@@ -47,26 +47,38 @@ class Levels:
     resolution: float = 0.0125
     """Widest bracket around a crossing."""
     collapsed: float = COLLAPSED
+    stops: bool = False
+    """Whether fixed levels end, too, once the loss has collapsed; adaptive ones always do."""
+    highest: float = 1.0
+    """Of adaptive levels: none above, since shares per matrix cannot reach them."""
 
     @classmethod
-    def of(cls, text: str, tolerances: Sequence[float], resolution: float = 0.0125, collapsed: float = COLLAPSED) -> Levels:
+    def of(
+        cls, text: str, tolerances: Sequence[float], resolution: float = 0.0125, collapsed: float = COLLAPSED, stops: bool = False
+    ) -> Levels:
         """From ``adaptive`` or a list as in ``0, 0.3, 0.5``; level 0 is always among them."""
         fixed = None if text.strip() == ADAPTIVE else tuple(sorted({0.0, *numbers(text, "levels", 0.0, 1.0)}))
-        return cls(tuple(sorted(tolerances)), fixed, resolution, collapsed)
+        return cls(tuple(sorted(tolerances)), fixed, resolution, collapsed, stops)
 
     def next(self, curve: Mapping[float, Estimate]) -> float | None:
         """The level to measure next, given those measured; None where there is none left."""
+        return next(self.ahead(curve), None)
+
+    def ahead(self, curve: Mapping[float, Estimate]) -> Iterator[float]:
+        """The level to measure next, then those that will be wanted after it, as far as can be told; some may not be in the end."""
         if self.fixed is not None:
-            return next((level for level in self.fixed if level not in curve), None)
+            if not (self.stops and any(one.value > self.collapsed for one in curve.values())):
+                yield from (level for level in self.fixed if level not in curve)
+            return
         for level in (*COARSE, *BEYOND):
             below = [curve[one].value for one in curve if one < level]
-            if any(value > self.collapsed for value in below):
+            if level > self.highest or any(value > self.collapsed for value in below):
                 break
             if level in BEYOND and any(value > self.tolerances[-1] for value in below):
                 break
             if level not in curve:
-                return level
-        return self._bisection(curve)
+                yield level
+        yield from self._bisection(curve)
 
     def expected(self, curve: Mapping[float, Estimate]) -> int:
         """About how many levels there will be in all: for the progress bar."""
@@ -74,8 +86,9 @@ class Levels:
             return len(self.fixed)
         return max(len(COARSE) + 4, len(curve) + 1)
 
-    def _bisection(self, curve: Mapping[float, Estimate]) -> float | None:
+    def _bisection(self, curve: Mapping[float, Estimate]) -> Iterator[float]:
         levels = sorted(curve)
+        found: set[float] = set()
         for widest, end in ((self.resolution, "value"), (2 * self.resolution, "high"), (2 * self.resolution, "low")):
             for eps in self.tolerances:
                 bracket = _bracket(levels, [getattr(curve[level], end) for level in levels], eps)
@@ -84,8 +97,10 @@ class Levels:
                 # A drop point close to 0 is bracketed to a quarter of itself, or it would be nothing but interpolation.
                 if bracket[1] - bracket[0] <= min(widest, max(_FINEST, 0.25 * bracket[1])) + 1e-9:
                     continue
-                return round((bracket[0] + bracket[1]) / 2, _DIGITS)
-        return None
+                middle = round((bracket[0] + bracket[1]) / 2, _DIGITS)
+                if middle not in found:
+                    found.add(middle)
+                    yield middle
 
 
 def _worth(below: Estimate, above: Estimate, eps: float) -> bool:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.spec import UserError
 from analysis.tasks import Losses, Task, TaskBatch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from analysis.interventions.metrics import Metric
 
 LOSS, KL = "loss", "kl"
 KEPT_BYTES = 2**30
@@ -60,53 +61,6 @@ class Measured(Mapping[str, Losses]):
         return len(self.metrics)
 
 
-class Metric(Protocol):
-    """A number per example, the user's own."""
-
-    @property
-    def name(self) -> str:
-        """In the store; not ``loss``, ``kl`` or ``accuracy``."""
-        ...
-
-    @property
-    def unit(self) -> str:
-        """Of its mean."""
-        ...
-
-    def score(self, output: Any, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        """Sum and count of each example [examples], float64 and int64."""
-        ...
-
-
-@dataclass(frozen=True)
-class LogitDifference:
-    """Logit of one token (or class) minus that of another, at the last position of each example that is not padding."""
-
-    one: int
-    other: int
-    name: str = "logit difference"
-    unit: str = "logits"
-
-    def score(self, output: Any, batch: TaskBatch) -> tuple[Tensor, Tensor]:
-        """One number per example."""
-        import torch
-
-        from analysis.tasks.objectives import answer_of
-
-        logits = answer_of(output)
-        if max(self.one, self.other) >= logits.shape[-1]:
-            raise UserError(
-                f"the logits to compare must be below {logits.shape[-1]}, got {self.one} and {self.other}; name others of the model's."
-            )
-        if logits.ndim == 3:
-            mask = batch.inputs.get("attention_mask") if isinstance(batch.inputs, Mapping) else None
-            last = torch.full((len(logits),), logits.shape[1] - 1, device=logits.device)
-            if mask is not None and mask.shape == logits.shape[:2]:
-                last = (mask.long() * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1)
-            logits = logits[torch.arange(len(logits), device=logits.device), last]
-        return (logits[:, self.one] - logits[:, self.other]).double(), torch.ones(len(logits), dtype=torch.int64, device=logits.device)
-
-
 class Evaluation:
     """A task on a model, measured as often as wanted."""
 
@@ -123,7 +77,11 @@ class Evaluation:
     ) -> None:
         """``kl_positions``: about how many scored positions KL to the dense model is measured on; 0 for none. ``shown``: of how many
         examples, spread evenly, the loss is kept position by position, where examples are text."""
-        self._model, self._task, self._batch_size = model, task, batch_size
+        from analysis.capture.fitting import Fitting
+
+        self._model, self._task, self._fitting = model, task, Fitting(batch_size)
+        self._batch_size = batch_size
+        """Examples in the batches of the dense model, by which what is kept of it is kept."""
         self._metrics, self._seed = tuple(metrics), seed
         n = len(task.examples) * task.tokens_per_example
         has_answers = task.knows_right and not task.is_divergence
@@ -131,8 +89,9 @@ class Evaluation:
         by_token = has_answers and task.tokens_per_example > 1
         self._shown = set(np.linspace(0, len(task.examples) - 1, shown if by_token else 0).astype(int).tolist())
         self._batches: list[TaskBatch] | None = None
-        self._outputs: dict[int, Tensor] = {}
-        """By the first example of a batch: the dense model's whole output (divergence), or its logits at the sampled positions."""
+        self._outputs: dict[int, Any] = {}
+        """By the first example of a batch, of each of its examples: the dense model's output (divergence), or its logits at the sampled
+        positions."""
         self._reference: nn.Module | None = None
 
     @property
@@ -142,15 +101,30 @@ class Evaluation:
 
     def dense(self, report: Report = lambda share: None) -> Measured:
         """Measure the model as it is now: the baseline of all that follows."""
-        self._outputs.clear()
-        self._reference = None
-        return self._pass(report, is_dense=True)
 
-    def measure(self, report: Report = lambda share: None) -> Measured:
-        """Measure the model in its present state."""
+        def measured(size: int) -> Measured:
+            """From the beginning: what is kept of the dense model is kept by batch."""
+            if size != self._batch_size:
+                self._batch_size, self._batches = size, None
+            self._outputs.clear()
+            self._reference = None
+            return self._pass(report, is_dense=True)
+
+        return self._fitting(measured)
+
+    def measure(self, report: Report = lambda share: None, again: Callable[[], object] = lambda: None) -> Measured:
+        """Measure the model in its present state. ``again`` is called before what ran out of memory is begun anew: it sets back what is
+        counted while the model runs."""
         if self.needs_dense and not self._outputs and self._reference is None:
             raise ValueError("a state is measured against the dense model; call dense first.")
-        return self._pass(report, is_dense=False)
+        before = self._fitting.size
+
+        def measured(size: int) -> Measured:
+            if size != before:
+                again()
+            return self._pass(report, is_dense=False)
+
+        return self._fitting(measured)
 
     def _pass(self, report: Report, is_dense: bool) -> Measured:
         from analysis.capture.running import observable, run
@@ -168,7 +142,12 @@ class Evaluation:
         return Measured({name: Losses.joined(parts) for name, parts in found.items()}, tokens)
 
     def _each(self) -> Iterator[TaskBatch]:
-        """The batches; held in memory after the first pass where they fit."""
+        """The batches, in parts where less fits than when the dense model ran; held in memory after the first pass where they fit."""
+        if self._fitting.size < self._batch_size:
+            for start in range(0, len(self._task.examples), self._batch_size):
+                whole = slice(start, min(start + self._batch_size, len(self._task.examples)))
+                yield from self._task.batches(self._fitting.size, whole)
+            return
         if self._batches is not None:
             yield from self._batches
             return
@@ -229,9 +208,17 @@ class Evaluation:
                 self._outputs[key] = answer.clone()
             return answer
         if self._reference is None:
-            return self._outputs[key]
+            return self._kept(batch)
         with observable(self._reference):
             return run(self._reference, batch.inputs)
+
+    def _kept(self, batch: TaskBatch) -> Any:
+        """What is kept of the dense model of these examples, which are a batch of its, or a part of one."""
+        at = batch.positions
+        if self._fitting.size >= self._batch_size:
+            return self._outputs[at.start]
+        first = max(start for start in self._outputs if start <= at.start)
+        return self._outputs[first][at.start - first : at.stop - first]
 
     def _divergence(self, output: Any, batch: TaskBatch, is_dense: bool) -> Losses:
         """KL(dense || this) at the sampled positions of this batch, summed by example."""
@@ -249,8 +236,9 @@ class Evaluation:
         kept = drawn & (targets.to(logits.device) != IGNORED)
         rows = logits[kept]
         if is_dense:
-            self._outputs[batch.positions.start] = rows.clone()
-        loss, same = kl_divergence(self._outputs[batch.positions.start], rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
+            self._outputs[batch.positions.start] = rows.clone().split(kept.sum(1).tolist())
+        dense = torch.cat(tuple(self._kept(batch)))
+        loss, same = kl_divergence(dense, rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
         example = kept.nonzero()[:, 0].cpu().numpy()
         values, finite = loss.cpu().numpy(), np.isfinite(loss.cpu().numpy())
         count = lambda weights: np.bincount(example, weights=weights, minlength=len(targets))  # noqa: E731

@@ -19,7 +19,8 @@ from analysis.interventions.cuts import Cuts
 from analysis.interventions.holding import SavedWeights, saved
 from analysis.interventions.ordering import count_zeros, multiply
 from analysis.interventions.scope import Group, Member, Scope, weight_scope
-from analysis.interventions.selecting import ScopeGroup, Selection, Variant, select
+from analysis.interventions.scoring import Scores, check_finite
+from analysis.interventions.selecting import ScopeGroup, Selection, Variant, counts_otherwise, select
 from analysis.interventions.spec import (
     Applied,
     Calibration,
@@ -34,7 +35,7 @@ from analysis.interventions.spec import (
 )
 from analysis.interventions.structures import UNSTRUCTURED, Structure, removed_of
 from analysis.interventions.weights.magnitude import Magnitude
-from analysis.interventions.weights.method import Matrix, Method, Ratio, SharesAt
+from analysis.interventions.weights.method import Asked, Matrix, Method, Ratio, SharesAt
 from analysis.spec import Source, UserError
 
 if TYPE_CHECKING:
@@ -69,17 +70,33 @@ class WeightPruning(Intervention):
             raise UserError(f"method {self.method.slug} must go with scope per_matrix or per_row, got global; its scores do not compare.")
         if self.scope == "global" and self.structure.m is None and self.method.updates:
             raise UserError(f"method {self.method.slug} must go with scope per_matrix, got global; it works on each matrix by itself.")
+        if self.method.updates and self.structure.m is None and self.scope == "per_row" and self.method.own_group != "per_row":
+            raise UserError(
+                f"method {self.method.slug} must go with scope per_matrix, got per_row; its rows lose different numbers of weights."
+            )
 
     @property
     def group(self) -> str:
         """What competes, as stored with a curve: ``global``, ``per_matrix``, ``per_row`` or ``group`` (of M)."""
-        return "group" if self.structure.m is not None else self.scope
+        if self.structure.m is not None:
+            return "group"
+        return self.method.own_group if self.method.updates else self.scope
+
+    @property
+    def counts_as(self) -> Variant:
+        """``code`` only where that makes a difference: else two names would stand for the same numbers."""
+        differs = (
+            self.method.has_code_variant and self.structure.is_unstructured
+            if self.method.updates
+            else counts_otherwise(self.structure, self.scope)
+        )
+        return self.variant if differs else "text"
 
     @property
     def slug(self) -> str:
         """See `Intervention`."""
         parts = [self.method.name, self.structure.slug, self.group, *([self.ratio.slug] if self.ratio else [])]
-        parts += [self.variant] * (self.variant != "text") + [f"+{group}" for group in self.include] + [self.only] * bool(self.only)
+        parts += [self.counts_as] * (self.counts_as != "text") + [f"+{group}" for group in self.include] + [self.only] * bool(self.only)
         return "/".join(parts)
 
     @property
@@ -91,8 +108,10 @@ class WeightPruning(Intervention):
 
     @property
     def kind(self) -> InterventionKind:
-        """A fixed N of M is a point."""
-        return "curve" if self.structure.pattern is None else "point"
+        """N of M has no more levels than patterns, a fixed one a single one; with shares per matrix there are levels in between."""
+        if self.structure.levels is None or self.ratio is not None:
+            return "curve"
+        return "patterns" if self.structure.pattern is None else "point"
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -129,18 +148,18 @@ class HeldPruning(Held):
         self._number: dict[tuple[str, int], int] = {}
         self._left_dense: dict[str, str] = {}  # by matrix: why
         for member in scope.members:
+            check_finite(member)
             for index in range(member.matrix_shape[0]):
                 self._add(member, index, calibration)
         if not self._matrices:
             raise UserError(f"{pruning.title} must have data for at least one matrix, got none; calibrate on more text.")
-        self._scores = _Scores(pruning.method, self._matrices)
+        self._scores = Scores(pruning.method, self._matrices)
         shapes = [(matrix.d_out, matrix.d_in) for matrix in self._matrices]
         self._selection: Selection | None = None
         if not pruning.method.updates:
             self._selection = select(self._scores, shapes, pruning.structure, pruning.scope, pruning.variant)
         self._shares: SharesAt | None = pruning.ratio.prepare(self._matrices, pruning.method) if pruning.ratio else None
-        pattern = pruning.structure.pattern
-        self.levels = None if pattern is None else (0.0, 1.0 - pattern[0] / pattern[1])
+        self.levels = None if pruning.kind == "curve" else pruning.structure.levels
         self.facts = self._facts()
 
     def at(self, level: float) -> Applied:
@@ -202,7 +221,8 @@ class HeldPruning(Held):
             multiply(dense, self._selection.keep(i, levels), out)
             return
         matrix, method = self._matrices[i], self.pruning.method
-        out.copy_(method.prune(matrix.dense(), matrix.inputs, levels[i], self.pruning.structure, matrix.seed, self.pruning.variant))
+        asked = Asked(levels[i], self.pruning.structure, matrix.seed, self.pruning.variant)
+        out.copy_(method.prune(matrix.dense(), matrix.inputs, asked))
 
     def _of(self, member: Member) -> list[int]:
         """Numbers of a member's matrices."""
@@ -210,9 +230,10 @@ class HeldPruning(Held):
         return [i for i in numbers if i is not None]
 
     def _levels(self, level: float) -> Sequence[float]:
-        """The level of each matrix. Raises `UserError` for a level a point does not have."""
+        """The level of each matrix. Raises `UserError` for a level that no pattern has."""
         if self.levels is not None and not any(abs(level - known) < 1e-9 for known in self.levels):
-            raise UserError(f"a level of {self.pruning.title} must be 0 or {self.levels[1]:g}, got {level:g}; it is a point, not a curve.")
+            known = f"{', '.join(f'{one:g}' for one in self.levels[:-1])} or {self.levels[-1]:g}"
+            raise UserError(f"a level of {self.pruning.title} must be {known}, got {level:g}; there are no patterns in between.")
         if self._shares is None or level == 0:
             return [level] * len(self._matrices)
         return [float(share) for share in self._shares(level)]
@@ -264,7 +285,7 @@ class HeldPruning(Held):
             "structure": pruning.structure.slug,
             "group": pruning.group,
             "ratio": pruning.ratio.slug if pruning.ratio else "uniform" if pruning.group != "global" else "global",
-            "variant": pruning.variant,
+            "variant": pruning.counts_as,
             "seed": pruning.seed,
             "scope": self.scope.rule,
             "denominator": self.scope.denominator,
@@ -273,25 +294,3 @@ class HeldPruning(Held):
             "skipped": [{"tensor": s.name, "n": s.n, "reason": s.reason} for s in self.scope.skipped],
             "left_dense": list(self._left_dense),
         }
-
-
-class _Scores:
-    """Scores of matrices by number; kept, unless they cost no more than reading the weights."""
-
-    def __init__(self, method: Method, matrices: Sequence[Matrix]) -> None:
-        self._method, self._matrices = method, matrices
-        self._kept: dict[int, Tensor] = {}
-        self._checked: set[int] = set()
-
-    def __call__(self, i: int) -> Tensor:
-        if i in self._kept:
-            return self._kept[i]
-        matrix = self._matrices[i]
-        scores = self._method.score(matrix.dense(), matrix.inputs, matrix.seed)
-        if i not in self._checked:
-            if bool(scores.min().isnan()):
-                raise UserError(f"scores of {matrix.name} must be numbers, got NaN; look for NaN among its weights or in the calibration.")
-            self._checked.add(i)
-        if not self._method.cheap:
-            self._kept[i] = scores
-        return scores

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.capture import find_sites
 from analysis.capture.operators import tensors_in
-from analysis.capture.running import modules_by_path, unwrapped
+from analysis.capture.running import hooked, modules_by_path, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -180,12 +180,8 @@ def examples_in(batch: Any) -> int:
 def convolutions_read(model: nn.Module, matrices: Mapping[str, InputSums], reader: Reader) -> Iterator[None]:
     """While inside, what the convolutions at these module paths read is added to their sums; plain forward pre-hooks."""
     modules = modules_by_path(unwrapped(model))
-    handles = [modules[path].register_forward_pre_hook(_reads(matrix, reader)) for path, matrix in matrices.items()]
-    try:
+    with hooked(modules[path].register_forward_pre_hook(_reads(matrix, reader)) for path, matrix in matrices.items()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _reads(matrix: InputSums, reader: Reader) -> Callable[..., None]:

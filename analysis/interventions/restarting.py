@@ -15,17 +15,17 @@ Where it does not, full passes are taken, or versions run one by one, and `facts
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.capture.operators import tensors_in
-from analysis.capture.running import observable, run
+from analysis.capture.running import hooked, observable, run
+from analysis.interventions.held_blocks import HeldBlocks
 from analysis.interventions.measuring import KEPT_BYTES
-from analysis.interventions.skipping import form_of, give, plain
-from analysis.interventions.stacking import CannotStack, Change, forward_replaced, mapped, repeated, stacked
+from analysis.interventions.stacking import CannotStack, Change, mapped, repeated, stacked
 from analysis.tasks import Losses, Task, TaskBatch
 from analysis.tasks.losses import largest_gap
 from analysis.tasks.objectives import answer_of
@@ -54,32 +54,45 @@ class Restarting:
         self, model: nn.Module, task: Task, batch_size: int, blocks: Sequence[str] = (), *, stack: int = STACK, restart: bool = True
     ) -> None:
         """``blocks``: paths of repeated blocks, in any order. ``stack``: versions in a pass. ``restart=False``: full passes only."""
-        self._model, self._task, self._stack, self._restart = model, task, 1 if task.name == "own" else stack, restart
+        from analysis.capture.fitting import Fitting
+
+        self._model, self._task, self._most, self._restart = model, task, 1 if task.name == "own" else stack, restart
         self._asked = tuple(blocks)
-        self._batches: list[TaskBatch] = list(task.batches(max(1, batch_size // self._stack)))
-        self._examples = [batch.positions.stop - batch.positions.start for batch in self._batches]
+        self._fitting = Fitting(max(self._most, batch_size))
         half = any(p.element_size() < 4 for p in model.parameters() if p.is_floating_point())  # noqa: PLR2004 - bytes of float32
         self._tolerance = TOLERANCE_HALF if half else TOLERANCE
-        self.blocks: tuple[str, ...] = ()
-        """In the order they run; those that cannot be skipped are not among them."""
-        self._forms: list[dict[int, Any]] = []
-        self._ends: list[dict[int, Any]] = []
+        self.passes = 0
+        """Forward passes begun, partial ones included."""
+        self.facts: dict[str, Any] = {"tolerance": self._tolerance, "restart": restart, "fallbacks": []}
+        self._divide(self._fitting.size)
+
+    def _divide(self, rows: int) -> None:
+        """Batches of so many rows with all versions, and nothing known of them yet."""
+        self._rows, self._stack = rows, min(self._most, rows)
+        self.facts["stack"] = self._stack
+        self._batches: list[TaskBatch] = list(self._task.batches(rows // self._stack))
+        self._examples = [batch.positions.stop - batch.positions.start for batch in self._batches]
+        self._held = HeldBlocks(self._model, self._examples)
         self._references: list[Any] = []
         self._dense: list[Losses] = []
-        self._at: int | None = None
-        self._inputs: list[list[Tensor]] = []
-        self._depends: tuple[int, ...] = ()
         self._trusted: dict[str, str] = {}
         self._tried: set[str] = set()
         self._refused: set[int] = set()
-        self.passes = 0
-        """Forward passes begun, partial ones included."""
-        self.facts: dict[str, Any] = {"stack": self._stack, "tolerance": self._tolerance, "restart": restart, "fallbacks": []}
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """In the order they run; those that cannot be skipped are not among them."""
+        return self._held.blocks
 
     # -- dense --------------------------------------------------------------------------------------------------------
 
     def dense(self, report: Report = lambda share: None) -> Losses:
         """Step 1. To be called before anything is measured."""
+        return self._fitting(lambda rows: self._of_dense(rows, report))
+
+    def _of_dense(self, rows: int, report: Report = lambda share: None) -> Losses:
+        if rows != self._rows or self._dense:
+            self._divide(rows)
         order: list[str] = []
         counts = dict.fromkeys(self._asked, 0)
         outputs: dict[str, Any] = {}
@@ -103,7 +116,7 @@ class Restarting:
             self._dense += self._scores(output, number, 1)
             if number == 0:
                 self._order(order, counts)
-            self._keep_forms(outputs)
+            self._held.keep_forms(outputs)
             report((number + 1) / len(self._batches))
         return Losses.joined(self._dense)
 
@@ -111,19 +124,21 @@ class Restarting:
         several = [path for path in self._asked if counts[path] != 1]
         if several:
             self._say(f"{several[0]} ran {counts[several[0]]} times in a pass: full passes instead of restarts")
-        self.blocks = () if several or not self._restart else tuple(order)
-
-    def _keep_forms(self, outputs: Mapping[str, Any]) -> None:
-        """Of one batch: shapes of what every block gave, and the outputs with which lists of blocks end."""
-        lists = [path.rpartition(".")[0] for path in self.blocks]
-        self._forms.append({i: mapped(plain(outputs[path]), form_of) for i, path in enumerate(self.blocks)})
-        ends = [i for i, one in enumerate(lists) if one not in lists[i + 1 :] and i + 1 < len(lists)]
-        self._ends.append({i: mapped(plain(outputs[self.blocks[i]]), lambda t: t.clone()) for i in ends})
+        self._held.blocks = () if several or not self._restart else tuple(order)
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
     def measure(self, changes: Sequence[Change], block: str | None = None, report: Report = lambda share: None) -> list[Losses]:
         """Losses with each version of the weights, all of them inside ``block`` (None: anywhere, by full passes)."""
+
+        def measured(rows: int) -> list[Losses]:
+            if rows != self._rows:  # what is held is of batches that do not fit
+                self._of_dense(rows)
+            return self._measured(changes, block, report)
+
+        return self._fitting(measured)
+
+    def _measured(self, changes: Sequence[Change], block: str | None, report: Report) -> list[Losses]:
         start = self.blocks.index(block) if block in self.blocks else None
         if start is not None and not self._enter(start):
             start = None
@@ -154,7 +169,7 @@ class Restarting:
 
     def _scored(self, number: int, changes: Sequence[Change], start: int | None) -> list[Losses]:
         n, batch = len(changes), self._batches[number]
-        with stacked(self._model, changes), self._from(start, number, n):
+        with stacked(self._model, changes), self._held.starting(start, number, n):
             output = self._pass(mapped(batch.inputs, lambda t: repeated(t, self._examples[number], n)))
         return self._scores(output, number, n)
 
@@ -189,12 +204,12 @@ class Restarting:
 
     def _enter(self, block: int) -> bool:
         """Hold the inputs of a block; whether a restart there gives the dense loss."""
-        if self._at != block and block not in self._refused:
+        if self._held.at != block and block not in self._refused:
             self._advance(block)
         return block not in self._refused
 
     def _advance(self, block: int) -> None:
-        start = self._at if self._at is not None and self._at < block and self._at not in self._refused else None
+        start = self._held.at if self._held.at is not None and self._held.at < block and self._held.at not in self._refused else None
         depends: tuple[int, ...] = ()
         others = []
         with observable(self._model):
@@ -203,12 +218,12 @@ class Restarting:
                 if number == 0:
                     depends = self._dependent(block, leaves)
                 others.append([leaves[i] for i in depends])
-            self._at, self._inputs, self._depends = block, others, depends
-            with self._from(block, 0, 1):
+            self._held.at, self._held.inputs, self._held.depends = block, others, depends
+            with self._held.starting(block, 0, 1):
                 again = self._scores(self._pass(self._batches[0].inputs), 0, 1)
         if not self._agree(again, self._dense[:1]):
             self._refused.add(block)
-            self._at, self._inputs = None, []
+            self._held.at, self._held.inputs = None, []
             self._say(f"{self.blocks[block]}: a restart does not give the dense loss; full passes for its weights")
 
     def _entered(self, block: int, number: int, start: int | None) -> list[Tensor]:
@@ -220,61 +235,20 @@ class Restarting:
             raise _Reached
 
         handle = self._model.get_submodule(self.blocks[block]).register_forward_pre_hook(entering, with_kwargs=True)
-        try:
-            with self._from(start, number, 1):
-                self._pass(self._batches[number].inputs)
-        except _Reached:
-            pass
-        finally:
-            handle.remove()
+        with hooked([handle]), suppress(_Reached), self._held.starting(start, number, 1):
+            self._pass(self._batches[number].inputs)
         return found
 
     def _dependent(self, block: int, dense: Sequence[Tensor]) -> tuple[int, ...]:
         """Step 3: places of the tensors that are others when earlier blocks give zeros."""
         import torch
 
-        with self._skipping(block, 0, 1):
+        with self._held.skipping(block, 0, 1):
             now = self._entered(block, 0, None)
         if len(now) != len(dense):
             return ()
         same = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(now, dense)]
         return tuple(i for i, is_same in enumerate(same) if not is_same)
-
-    @contextmanager
-    def _from(self, start: int | None, number: int, versions: int) -> Iterator[None]:
-        """Inside, a pass on batch ``number`` starts at a block whose inputs are held; None: at the beginning."""
-        if start is None:
-            yield
-            return
-        stored = dict(zip(self._depends, self._inputs[number]))
-        examples = self._examples[number]
-
-        def entering(_: Any, args: Any, kwargs: Any) -> Any:
-            place = iter(range(len(list(tensors_in((args, kwargs))))))
-
-            def given(tensor: Tensor) -> Tensor:
-                i = next(place)
-                return tensor if i not in stored else repeated(stored[i], examples, versions) if versions > 1 else stored[i].clone()
-
-            return mapped(args, given), mapped(kwargs, given)
-
-        handle = self._model.get_submodule(self.blocks[start]).register_forward_pre_hook(entering, with_kwargs=True)
-        try:
-            with self._skipping(start, number, versions):
-                yield
-        finally:
-            handle.remove()
-
-    @contextmanager
-    def _skipping(self, start: int, number: int, versions: int) -> Iterator[None]:
-        """Step 2: blocks before ``start`` give zeros, or what they gave where a list of blocks ends with them."""
-        examples = self._examples[number]
-        with ExitStack() as undo:
-            for i in range(start):
-                kept = self._ends[number].get(i)
-                stand_in = partial(give, self._forms[number][i], kept, examples, versions)
-                undo.enter_context(forward_replaced(self._model.get_submodule(self.blocks[i]), stand_in))
-            yield
 
     # -- passes -------------------------------------------------------------------------------------------------------
 

@@ -52,9 +52,14 @@ def select(scores: Scores, shapes: Shapes, structure: Structure, group: ScopeGro
         return Patterned(scores, shapes, structure)
     if group == "per_row" and (structure.rows is None or structure.columns is None):
         raise UserError(f"scope per_row must have several units in a row, got {structure.slug}; use per_matrix or global.")
-    if structure.is_unstructured and group != "per_row":
+    if counts_otherwise(structure, group):
         return Cuts(lambda i: scores(i).float(), shapes, group == "global", variant)
     return Ranked(lambda i: scores(i).float(), shapes, structure, group)
+
+
+def counts_otherwise(structure: Structure, group: ScopeGroup) -> bool:
+    """Whether ``code`` selects other weights than ``text``: only where a threshold is cut at (`cuts`)."""
+    return structure.is_unstructured and group != "per_row"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

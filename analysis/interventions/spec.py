@@ -12,10 +12,11 @@ point: it has level 0 and one more (`Held.levels`), and neither bisection nor a 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from analysis.spec import Source, UserError
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from analysis.interventions.calibration import MatrixInputs
 
 Target = Literal["weights", "activations", "attention", "tokens", "structure"]
-InterventionKind = Literal["curve", "point"]
-Need = Literal["inputs", "gram", "gradients", "fisher", "hessian"]
+InterventionKind = Literal["curve", "patterns", "point"]
+"""A continuum of levels; several patterns with nothing between them; one level beside the dense model."""
+Need = Literal["inputs", "gram", "gradients", "fisher", "hessian", "values"]
 """Of the calibration split: sums over what enters each matrix, its second moments, gradients of the loss (mean, and squared by example);
-blocks of the inverse Fisher matrix; Hessian times gradient."""
+blocks of the inverse Fisher matrix; Hessian times gradient; its batches themselves, for what flows inside the dense model."""
 
 
 class RestoreError(Exception):
@@ -98,6 +100,41 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What is left of the model's work at a level, where it is not weights that went; 1 everywhere is the dense model.
+
+    Measured, not assumed: counted while the model ran at that level, over real tokens, or known exactly from the structure.
+    """
+
+    products: Mapping[str, float] = field(default_factory=dict)
+    """By parameter: share of its multiply-adds that is executed, mean over tokens; 1 for those not named."""
+    touched: Mapping[str, float] = field(default_factory=dict)
+    """By parameter: share of its bytes that one token reads; 1 for those not named. Of B tokens the union is taken, independent."""
+    static: bool = False
+    """Whether it is the same part for every token: then there is no union, and the rest need not be held."""
+    pairs: float = 1.0
+    """Share of query-key pairs computed, of those the dense model computes (prefill)."""
+    keys_read: float = 1.0
+    """Share of stored keys and values that one decode step at position n reads."""
+    keys_held: float = 1.0
+    """Share of keys and values that must be held at position n."""
+    overhead_flops: float = 0.0
+    """Of the selection itself, per token of prefill, where it does not grow with the length; of images, per row that it chooses for."""
+    rows: float = 1.0
+    """Such rows of one example that is not tokens: patches of an image, places of a map."""
+    overhead_pairs: float = 0.0
+    """Of the selection itself, where it grows with the length: share of the dense attention's FLOPs (all query-key products: a half)."""
+    overhead_bytes: float = 0.0
+    """Weights of the selection itself (predictors, turns of a basis): held, and read once for all tokens of a decode step."""
+    overhead_touched: float = 1.0
+    """Share of those bytes that one token reads (predictors of the experts it is sent to); of B tokens the union is taken."""
+    overhead_keys: float = 0.0
+    """Read by the selection itself, where it grows with the length: share of the dense keys' and values' bytes (all keys: a half)."""
+    positions: float = 1.0
+    """Share of token positions that products of the scope compute, mean over layers; pairs and keys are told apart from it."""
+
+
+@dataclass(frozen=True)
 class Cost:
     """What is left at a level, from which FLOPs and bytes follow."""
 
@@ -108,11 +145,27 @@ class Cost:
     """How the zeros lie: ``unstructured``, ``2:4`` (kept of), ``block 4x4``, ``rows``, ``columns``."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What other targets count: heads, keys, neurons kept."""
+    shares: Shares | None = None
+    """What is left of everything that is not counted in weights; None: all of it."""
+    more: tuple[Shares, ...] = ()
+    """Of further interventions at the same time; what is left of each is multiplied, as if they chose independently."""
 
     @property
     def n_kept(self) -> int:
         """Weights of the scope that are not zero."""
         return sum(count.n_kept for count in self.counts)
+
+    def as_text(self) -> str:
+        """As JSON, for what a stopped sweep goes on from."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_text(cls, text: str) -> Cost:
+        """What `as_text` gave."""
+        found = json.loads(text)
+        found["counts"] = tuple(MatrixCount(**count) for count in found["counts"])
+        found["more"] = tuple(Shares(**shares) for shares in found["more"])
+        return cls(**{**found, "shares": None if found["shares"] is None else Shares(**found["shares"])})
 
 
 class Held(ABC):
@@ -130,6 +183,10 @@ class Held(ABC):
     @abstractmethod
     def cost(self, level: float) -> Cost:
         """What is left at a level; the live model is not touched."""
+
+    def measured_share(self) -> float | None:
+        """Share removed of the denominator since the last `at`, counted while the model ran; None where nothing ran, or `at` knew it."""
+        return None
 
 
 class Intervention(ABC):
@@ -149,7 +206,7 @@ class Intervention(ABC):
 
     @property
     def kind(self) -> InterventionKind:
-        """Whether it has a continuum of levels."""
+        """Which levels it has; `Held.levels` says which, of all but a curve."""
         return "curve"
 
     @property
@@ -167,6 +224,11 @@ class Intervention(ABC):
         """Where the definition comes from."""
         return ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences to be shown with its numbers: how it differs from what its source does, and what they hang on."""
+        return ()
+
     @abstractmethod
     def on(self, subject: Any, calibration: Calibration | None = None) -> AbstractContextManager[Held]:
         """Hold the model of a subject (anything with a ``model``). One at a time on a model."""
@@ -176,6 +238,11 @@ class Intervention(ABC):
         """Hold the model at one level."""
         with self.on(subject, calibration) as held:
             yield held.at(level)
+
+
+def one_draw(n: int) -> str:
+    """The note of a method with random choices, of whose numbers a spread over ``n`` draws or more should be shown."""
+    return f"One draw, from the seed: how much the numbers vary is seen only in further runs with other seeds, {n} draws or more."
 
 
 def check_level(level: float) -> float:

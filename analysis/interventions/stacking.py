@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from analysis.capture.operators import tensors_in
+from analysis.capture.running import forward_replaced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,20 +59,6 @@ def swapped(model: nn.Module, change: Change) -> Iterator[None]:
     finally:
         for (parameter, _), values in zip(held, before):
             parameter.data = values
-
-
-@contextmanager
-def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Inside, the module computes something else; its hooks still run."""
-    own = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
 
 
 @contextmanager

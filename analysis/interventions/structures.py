@@ -64,6 +64,13 @@ class Structure:
         return (self.m - removed_of(self.m, level) if self.n is None else self.n), self.m
 
     @property
+    def levels(self) -> tuple[float, ...] | None:
+        """Shares removed by the only patterns there are, ascending from 0: at least one of each M is kept; None without groups."""
+        if self.m is None:
+            return None
+        return tuple(1.0 - kept / self.m for kept in (range(self.m, 0, -1) if self.n is None else (self.m, self.n)))
+
+    @property
     def is_unstructured(self) -> bool:
         """Whether every weight goes by itself."""
         return self.m is None and (self.rows, self.columns) == (1, 1)

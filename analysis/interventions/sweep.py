@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,13 @@ class Point:
     applied: Applied | None = None
     """None for a point read back from an earlier session: its rows are stored already."""
     cost: Cost | None = None
+    kept_achieved: float | None = None
+    """Of a point read back; None where it was stored without."""
+
+    @property
+    def achieved(self) -> float | None:
+        """Measured share removed, zeros of the dense model included; None where it is not known."""
+        return self.kept_achieved if self.applied is None else self.applied.achieved
 
     @property
     def name(self) -> str:
@@ -50,20 +57,25 @@ class Point:
         flat = {f"metric/{name}/{key}": values for name, losses in self.measured.items() for key, values in losses.arrays().items()}
         for place, tokens in self.measured.tokens.items():
             flat |= {f"tokens/{place}/{key}": values for key, values in vars(tokens).items()}
-        return flat | {"level": np.array(self.level)}
+        known = {} if self.achieved is None else {"achieved": np.array(self.achieved)}
+        if self.cost is not None:
+            known["cost"] = np.frombuffer(self.cost.as_text().encode(), np.uint8)
+        return flat | known | {"level": np.array(self.level)}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Point:
-        """What `arrays` gave, without what was applied."""
+        """What `arrays` gave: without what was applied, of which the share and the cost are kept."""
         found: dict[str, dict[str, dict[str, np.ndarray]]] = {"metric": {}, "tokens": {}}
         for name, values in arrays.items():
-            if name != "level":
+            if name not in ("level", "achieved", "cost"):
                 kind, _, rest = name.partition("/")
                 whose, _, key = rest.rpartition("/")
                 found[kind].setdefault(whose, {})[key] = values
         metrics = {name: Losses.of_arrays(parts) for name, parts in found["metric"].items()}
         tokens = {int(place): Tokens(**parts) for place, parts in found["tokens"].items()}
-        return cls(float(arrays["level"]), Measured(metrics, tokens))
+        achieved = float(arrays["achieved"]) if "achieved" in arrays else None
+        cost = Cost.of_text(arrays["cost"].tobytes().decode()) if "cost" in arrays else None
+        return cls(float(arrays["level"]), Measured(metrics, tokens), cost=cost, kept_achieved=achieved)
 
 
 def level_name(level: float) -> str:
@@ -128,24 +140,39 @@ def sweep(
     dense: Measured | None = None,
     unit: UnitOf = lambda name, expected: (name,),
     report: Callable[[float], None] = lambda share: None,
+    at: Callable[[float], Point] | None = None,
+    expect: Callable[[Iterator[float]], None] = lambda levels: None,
 ) -> Iterator[Point]:
     """Measure level after level until `levels` has enough, or at the only levels there are; yields the new points.
 
     ``known``: points measured before; they are not repeated, and the levels chosen are those that would have been. ``dense``: taken for
-    the measurement at level 0 where given; where not, level 0 is measured anew, which shows the noise floor.
+    the measurement at level 0 where given; where not, level 0 is measured anew, which shows the noise floor. ``at``: gives the points,
+    where they are not measured here; ``expect`` is told before each which levels will be wanted, as far as can be told.
     """
     curve = {point.level: baseline.estimate(baseline.increase(point.measured)) for point in known}
     plan = levels if held.levels is None else Levels(levels.tolerances, tuple(sorted(held.levels)))
     while (level := plan.next(curve)) is not None:
         before = len(curve)
         for _ in unit(level_name(level), plan.expected(curve)):
-            applied = held.at(level)
-            measured = dense if level == 0.0 and dense is not None else evaluation.measure(report)
-            point = Point(level, measured, applied, _cost(held, applied))
+            expect(plan.ahead(curve))
+            point = at(level) if at else point_of(held, evaluation, level, dense if level == 0.0 else None, report)
             curve[level] = baseline.estimate(baseline.increase(point.measured))
             yield point
         if len(curve) == before:
             raise RuntimeError(f"level {level} is marked as done, but its measurement is not among the known points")
+
+
+def point_of(held: Held, evaluation: Evaluation, level: float, dense: Measured | None, report: Callable[[float], None]) -> Point:
+    """One level, applied and measured; ``dense``: taken for its measurement where given."""
+    applied = held.at(level)
+    measured = evaluation.measure(report, again=lambda: held.at(level)) if dense is None else dense
+    return Point(level, measured, _counted(held, applied), _cost(held, applied))
+
+
+def _counted(held: Held, applied: Applied) -> Applied:
+    """With the share that was counted while the model ran, where only running tells it."""
+    share = held.measured_share()
+    return applied if share is None else replace(applied, achieved=share)
 
 
 def _cost(held: Held, applied: Applied) -> Cost:
@@ -160,16 +187,23 @@ class Curve:
 
     points: tuple[Point, ...]
     baseline: Baseline
+    steps: bool = False
+    """Whether there is nothing between its levels: patterns N of M."""
 
     @classmethod
-    def of(cls, points: Iterable[Point], baseline: Baseline) -> Curve:
+    def of(cls, points: Iterable[Point], baseline: Baseline, steps: bool = False) -> Curve:
         """Sorted by level."""
-        return cls(tuple(sorted(points, key=lambda point: point.level)), baseline)
+        return cls(tuple(sorted(points, key=lambda point: point.level)), baseline, steps)
 
     @property
     def levels(self) -> np.ndarray:
         """[levels], ascending."""
         return np.array([point.level for point in self.points])
+
+    def achieved_at(self, level: float) -> float | None:
+        """Share removed at a level, linear between the measured ones; None where one of them is not known."""
+        known = [point.achieved for point in self.points]
+        return None if None in known else float(np.interp(level, self.levels, np.array(known, np.float64)))
 
     def sums(self, metric: str = LOSS) -> np.ndarray:
         """Increase of the loss, or accuracy lost, by document [levels, D]."""
@@ -178,11 +212,11 @@ class Curve:
 
     def drop_point(self, eps: float, metric: str = LOSS) -> DropPoint:
         """s*(eps) with its interval."""
-        return drop_point(self.levels, self.sums(metric), eps, self.baseline.resample)
+        return drop_point(self.levels, self.sums(metric), eps, self.baseline.resample, self.steps)
 
     def drop_draws(self, eps: float, metric: str = LOSS) -> tuple[np.ndarray, np.ndarray]:
         """s*(eps) in every draw, for differences between curves on the same baseline."""
-        return drop_draws(self.levels, self.baseline.resample.means(self.sums(metric)), eps)
+        return drop_draws(self.levels, self.baseline.resample.means(self.sums(metric)), eps, self.steps)
 
 
 def perplexity(loss: float) -> float | None:

@@ -16,7 +16,7 @@ from analysis.interventions.weights import METHODS
 from analysis.interventions.weights.magnitude import Magnitude
 from analysis.interventions.weights.obert import OBert
 from analysis.interventions.weights.sparsegpt import SparseGPT
-from analysis.interventions.weights.taylor import Taylor
+from analysis.interventions.weights.taylor import Taylor, TaylorSquared
 from analysis.interventions.weights.wanda import Wanda
 from analysis.models import TextWindows, subject_from
 from analysis.tasks import choose_task
@@ -118,6 +118,37 @@ def test_an_expert_that_no_token_reached_stays_dense_whatever_else_was_measured(
         shares = {count.name: count.n_zero / count.n for count in held.at(0.5).counts}
         assert {share for name, share in shares.items() if ".experts.2." in name} == {0.0}
         assert max(shares.values()) > 0.3 and "no row of the calibration data" in held.at(0.5).notes[0]
+
+
+@pytest.mark.parametrize(
+    "pruning",
+    [WeightPruning(Taylor()), WeightPruning(TaylorSquared()), WeightPruning(OBert()), WeightPruning(scope="per_matrix", ratio=Snip())],
+    ids=lambda p: p.slug,
+)
+def test_a_gradient_of_0_everywhere_is_no_measurement(pruning):
+    """The last expert of each list is sent no token: its scores would all be 0, and it would be the first to go."""
+    subject, task = studied("listed_experts")
+    made = measured(subject, task, pruning.needs)
+    with pruning.on(subject, made) as held:
+        shares = {count.name: count.n_zero / count.n for count in held.at(0.5).counts}
+        assert {share for name, share in shares.items() if ".experts.2." in name} == {0.0}
+        assert max(shares.values()) > 0.3 and "gradient is 0 everywhere" in held.at(0.5).notes[0]
+        assert sum(".experts.2." in name for name in held.facts["left_dense"]) == 6
+
+
+def test_one_expert_of_a_stack_that_nothing_depends_on_is_left_out_alone():
+    model, _ = zoo.mixtral()
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    with torch.no_grad():
+        model.model.layers[0].mlp.experts.down_proj[3] = 0  # what expert 3 makes is thrown away
+    ids = torch.randint(3, 60, (8, 12), generator=torch.Generator().manual_seed(0))
+    subject = subject_from(model, data=TextWindows.from_ids(ids))
+    made = measured(subject, choose_task(subject, "causal-lm"), {"gradients"})
+    assert {key for key in made.missing if key[0] == name} == {(name, 3)}
+    with WeightPruning(Taylor()).on(subject, made) as held:
+        held.at(0.5)
+        stack = subject.model.get_parameter(name)
+        assert [bool((stack[e] == 0).any()) for e in range(4)] == [True, True, True, False]
 
 
 def test_counting_as_the_code_does_reaches_a_method_that_updates_weights():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from analysis.interventions.cost import dense_cost
+from analysis.interventions.experts import experts_of
 from analysis.interventions.spec import Cost, MatrixCount
 from tests import zoo
 
@@ -85,3 +88,41 @@ def test_grouped_experts_count_as_many_flops_as_experts_one_by_one():
     (grouped, batch), (eager, _) = zoo.mixtral(), zoo.mixtral(implementation="eager")
     example = {"input_ids": batch["input_ids"][:1]}
     assert measured(grouped, example, 7, []).flops == measured(eager, example, 7, []).flops
+
+
+def test_a_token_reads_the_experts_it_is_sent_to_and_a_batch_their_union():
+    model, batch = zoo.mixtral()
+    example = {"input_ids": batch["input_ids"][:1]}
+    names = [name for name, p in model.named_parameters() if "experts" in name]
+    dense = measured(model, example, 7, names)
+    experts = sum(model.get_parameter(name).nbytes for name in names)
+    tokens = model.get_input_embeddings().weight.nbytes
+    found = dense.at(pruned(model, names, 0.0)).decode_bytes
+    assert found is not None and dense.position_bytes is not None
+    rest = dense.position_bytes * 8 + dense.product_bytes
+    assert found[1] == pytest.approx(dense.weight_bytes - tokens - experts / 2 + rest)
+    assert found[32] == pytest.approx((dense.weight_bytes - tokens - experts * 0.5**32) / 32 + rest)
+    assert "2 of 4 experts a token" in dense.words
+    half = dense.at(pruned(model, names, 0.5)).decode_bytes
+    assert half is not None
+    assert found[1] - half[1] == pytest.approx((experts / 2 - experts / 32) / 2), "what is pruned of an expert is saved where it is read"
+
+
+@pytest.mark.parametrize(("made", "expected"), [
+    (zoo.mixtral, {(4, 2)}), (zoo.qwen2_moe, {(4, 2)}), (zoo.switch, {(4, 1)}), (zoo.listed_experts, {(3, None)}), (zoo.llama, set()),
+])  # fmt: skip
+def test_experts_and_how_many_a_token_is_sent_to_are_found(made, expected):
+    model, _ = made()
+    found = experts_of(model)
+    assert {(one.n, one.per_token) for one in found} == expected
+    in_experts = {name for name, _ in model.named_parameters() if ".experts." in name}
+    assert {name for one in found for name in one.parameters} == in_experts
+
+
+def test_where_nothing_says_how_many_all_experts_are_counted_and_that_is_said():
+    model, _ = zoo.listed_experts()
+    (first, _) = experts_of(model)
+    assert first.touched(1) == 1.0
+    dense = measured(model, {"input_ids": torch.ones(1, 7, dtype=torch.long)}, 7, [])
+    words = replace(dense, position_bytes=1.0).words
+    assert "all experts counted where the router does not say" in words

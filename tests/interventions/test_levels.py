@@ -31,6 +31,13 @@ def test_a_fixed_list_is_measured_in_order_from_zero():
     assert follow(Levels.of("0.5, 0.2;0.9", EPS), hinge) == [0.0, 0.2, 0.5, 0.9]
 
 
+def test_fixed_levels_go_on_after_a_collapse_unless_told_to_stop():
+    collapsing = lambda s: 5.0 if s > 0.35 else 0.0  # noqa: E731
+    assert follow(Levels.of("0.2, 0.4, 0.6, 0.8", EPS), collapsing) == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert follow(Levels.of("0.2, 0.4, 0.6, 0.8", EPS, stops=True), collapsing) == [0.0, 0.2, 0.4]
+    assert follow(Levels.of("0.2, 0.4, 0.6, 0.8", EPS, stops=True), lambda s: 0.0) == [0.0, 0.2, 0.4, 0.6, 0.8]
+
+
 def test_crossings_are_bracketed_as_narrowly_as_asked():
     asked = sorted(follow(Levels.of("adaptive", EPS, resolution=0.0125), hinge))
     for eps in EPS:

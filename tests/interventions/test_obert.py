@@ -7,6 +7,7 @@ import torch
 
 from analysis.interventions.matrix_inputs import MatrixInputs
 from analysis.interventions.structures import UNSTRUCTURED
+from analysis.interventions.weights.method import Asked
 from analysis.interventions.weights.obert import (
     InverseFisher,
     OBert,
@@ -86,11 +87,11 @@ def test_the_update_of_several_is_the_sum_of_each_alone():
 def test_without_correlations_the_update_changes_nothing_that_stays():
     w = gradients(1, (3, 5))[0].float()
     inputs = MatrixInputs(fisher_inverse=torch.eye(4, dtype=torch.float64).repeat(4, 1, 1))
-    pruned = OBertUpdate().prune(w, inputs, 0.4, UNSTRUCTURED, 0)
+    pruned = OBertUpdate().prune(w, inputs, Asked(0.4, UNSTRUCTURED))
     assert int((pruned == 0).sum()) == 6 and torch.equal(pruned[pruned != 0], w[pruned != 0])
     limit = w.abs().reshape(-1).sort().values[5]
     assert torch.equal(pruned == 0, w.abs() <= limit), "with F = I the saliency is magnitude"
-    assert torch.equal(OBertUpdate().prune(w, inputs, 0.0, UNSTRUCTURED, 0), w)
+    assert torch.equal(OBertUpdate().prune(w, inputs, Asked(0.0, UNSTRUCTURED)), w)
 
 
 def test_damping_far_below_every_curvature_costs_no_digits():

@@ -13,9 +13,13 @@ from analysis.interventions.scope import weight_scope
 from analysis.interventions.spec import RestoreError
 from analysis.interventions.structures import ROWS, blocks, conformance, n_of_m, removed_of
 from analysis.interventions.weights import METHODS
+from analysis.interventions.weights.dsnot import DSnoT
 from analysis.interventions.weights.magnitude import Magnitude
 from analysis.interventions.weights.method import Method
+from analysis.interventions.weights.obert import OBertUpdate
 from analysis.interventions.weights.random_scores import Random
+from analysis.interventions.weights.sparsegpt import SparseGPT
+from analysis.interventions.weights.wanda import WandaCumulative
 from analysis.models.fingerprints import module_fingerprint
 from analysis.spec import UserError
 from tests import zoo
@@ -68,10 +72,10 @@ def test_every_bit_comes_back_when_the_evaluation_throws():
         assert module_fingerprint(subject.model) != before
 
 
-def test_negative_zeros_and_infinities_come_back():
+def test_negative_zeros_and_the_largest_numbers_come_back():
     subject = _subject(zoo.mlp)
     with torch.no_grad():
-        subject.model[0].weight[0, 0], subject.model[0].weight[0, 1] = -0.0, float("inf")
+        subject.model[0].weight[0, 0], subject.model[0].weight[0, 1] = -0.0, 3e38
     before = module_fingerprint(subject.model)
     with WeightPruning().apply(subject, 0.9):
         pass
@@ -274,7 +278,7 @@ class _Halving(Method):
 
     slug, title, evidence, updates, comparable = "halving", "Halving", "O", True, False
 
-    def prune(self, w, inputs, level, structure, seed, variant):
+    def prune(self, w, inputs, asked):
         new = torch.zeros_like(w)
         new[:, 0] = w[:, 0] / 2
         return new
@@ -330,6 +334,34 @@ def test_nan_among_the_weights_is_refused_by_name():
         subject.model[2].weight[0, 0] = float("nan")
     with pytest.raises(UserError, match=r"2\.weight"), WeightPruning().on(subject):
         pass
+
+
+def test_an_infinite_weight_is_refused_before_a_mask_makes_it_no_number():
+    for method in (Magnitude(), Random()):
+        subject = _subject(zoo.mlp)
+        with torch.no_grad():
+            subject.model[2].weight[0, 0] = float("-inf")
+        with pytest.raises(UserError, match=r"weights of 2\.weight must be finite"), WeightPruning(method).on(subject):
+            pass
+
+
+def test_counting_as_the_code_does_is_named_only_where_it_counts_otherwise():
+    for way in ({}, {"scope": "per_matrix"}, {"method": SparseGPT(), "scope": "per_matrix"}):
+        assert WeightPruning(**way, variant="code").slug == WeightPruning(**way).slug + "/code"
+    for way in ({"scope": "per_row"}, {"structure": n_of_m(2, 4)}, {"method": DSnoT(), "scope": "per_matrix"}):
+        assert WeightPruning(**way, variant="code").slug == WeightPruning(**way).slug, way
+        assert WeightPruning(**way, variant="code").counts_as == "text"
+
+
+def test_what_chooses_in_rows_is_called_so_and_what_does_not_refuses_to_be():
+    assert WeightPruning(DSnoT(), scope="per_matrix").group == "per_row" == WeightPruning(DSnoT(), scope="per_row").group
+    assert (
+        "/per_row" in WeightPruning(DSnoT(), scope="per_matrix").slug and "in each row" in WeightPruning(DSnoT(), scope="per_matrix").title
+    )
+    for method in (SparseGPT(), OBertUpdate(), WandaCumulative()):
+        with pytest.raises(UserError, match="per_matrix, got per_row"):
+            WeightPruning(method, scope="per_row")
+        assert WeightPruning(method, scope="per_matrix").group == "per_matrix"
 
 
 def test_levels_outside_0_to_1_are_refused():

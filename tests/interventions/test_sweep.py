@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from analysis.interventions.levels import Levels
-from analysis.interventions.measuring import Evaluation, LogitDifference, Measured
-from analysis.interventions.spec import Applied, Cost, Held
+from analysis.interventions.measuring import Evaluation, Measured
+from analysis.interventions.metrics import LogitDifference
+from analysis.interventions.spec import Applied, Cost, Held, Shares
 from analysis.interventions.sweep import Baseline, Curve, Point, sweep
 from analysis.models import GivenBatches, TextWindows, subject_from
 from analysis.spec import UserError
@@ -21,6 +22,7 @@ from analysis.stats.losses import kl_divergence
 from analysis.tasks import Losses, choose_task, mean_loss
 
 V = 30
+EPS = (0.01, 0.05, 0.1)
 
 
 class Scales(nn.Module):
@@ -116,6 +118,26 @@ def test_a_point_intervention_is_measured_at_its_own_levels_only():
     with held(made.model, levels=(0.0, 0.5)) as fades:
         list(sweep(fades, evaluated, Baseline.of(evaluated.dense()), Levels.of("adaptive", (0.05,))))
     assert fades.asked == [0.0, 0.5]
+
+
+class Counts(Fades):
+    """Knows what it removed only once the model has run: a tenth less than planned."""
+
+    def measured_share(self):
+        return None if self.asked[-1] == 0 else self.asked[-1] - 0.1
+
+    def cost(self, level):
+        return Cost(level, shares=Shares(pairs=1 - (self.measured_share() or 0.0)))
+
+
+def test_what_only_running_tells_is_read_after_it_and_survives_being_stored():
+    made = subject()
+    measured = evaluation(made)
+    baseline = Baseline.of(measured.dense())
+    points = list(sweep(Counts(made.model), measured, baseline, Levels(EPS, (0.0, 0.5)), dense=baseline.measured))
+    assert [point.achieved for point in points] == [0.0, 0.4]
+    back = Point.of_arrays(points[1].arrays())
+    assert back.achieved == 0.4 and back.cost == points[1].cost == Cost(0.5, shares=Shares(pairs=0.6))
 
 
 @pytest.mark.parametrize("eps", [0.01, 0.05, 0.1])

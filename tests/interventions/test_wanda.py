@@ -7,6 +7,7 @@ import torch
 
 from analysis.interventions.matrix_inputs import MatrixInputs
 from analysis.interventions.structures import UNSTRUCTURED, keep_mask, n_of_m
+from analysis.interventions.weights.method import Asked
 from analysis.interventions.weights.wanda import Wanda, WandaCumulative, cumulative_kept, wanda_scores
 from analysis.sensitivity.choices import prunings
 from analysis.spec import UserError
@@ -106,7 +107,7 @@ def test_the_cumulative_variant_removes_one_share_of_every_rows_score():
 @pytest.mark.parametrize("level", [0.2, 0.5, 0.7])
 def test_the_cumulative_variant_reaches_its_level(level):
     w, x = made(64, 128)
-    pruned = WandaCumulative().prune(w, inputs_of(x), level, UNSTRUCTURED, 0)
+    pruned = WandaCumulative().prune(w, inputs_of(x), Asked(level, UNSTRUCTURED))
     assert float((pruned == 0).double().mean()) == pytest.approx(level, abs=0.002)
     assert torch.equal(pruned[pruned != 0], w[pruned != 0])
 
@@ -114,6 +115,6 @@ def test_the_cumulative_variant_reaches_its_level(level):
 def test_the_cumulative_variant_at_level_0_is_the_identity():
     w, x = made(4, 8)
     x[:, 1] = 0
-    assert torch.equal(WandaCumulative().prune(w, inputs_of(x), 0.0, UNSTRUCTURED, 0), w)
+    assert torch.equal(WandaCumulative().prune(w, inputs_of(x), Asked(0.0, UNSTRUCTURED)), w)
     with pytest.raises(UserError, match="unstructured"):
-        WandaCumulative().prune(w, inputs_of(x), 0.5, n_of_m(2, 4), 0)
+        WandaCumulative().prune(w, inputs_of(x), Asked(0.5, n_of_m(2, 4)))

@@ -23,17 +23,16 @@ from analysis.interventions.matrix_inputs import measured
 from analysis.interventions.spec import Need
 from analysis.interventions.structures import keep_mask
 from analysis.interventions.weights.magnitude import Magnitude
-from analysis.interventions.weights.method import Method
+from analysis.interventions.weights.method import Asked, Method
 from analysis.interventions.weights.sparsegpt import SparseGPT
 from analysis.interventions.weights.wanda import Wanda
-from analysis.spec import Evidence, Source, UserError
+from analysis.spec import Evidence, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
-    from analysis.interventions.selecting import Variant
-    from analysis.interventions.structures import Structure
+    from analysis.interventions.selecting import ScopeGroup
 
 THRESHOLD = 0.1
 CYCLES = 50
@@ -165,6 +164,7 @@ class DSnoT(Method):
     nested: ClassVar[bool] = False
     updates: ClassVar[bool] = True
     comparable: ClassVar[bool] = False
+    own_group: ClassVar[ScopeGroup] = "per_row"
 
     @property
     def needs(self) -> frozenset[Need]:  # pyright: ignore[reportIncompatibleVariableOverride] - depends on where it starts
@@ -172,20 +172,10 @@ class DSnoT(Method):
         own: frozenset[Need] = frozenset({"inputs"})
         return own | self.start.needs
 
-    def prune(
-        self,
-        w: Tensor,
-        inputs: MatrixInputs | None,
-        level: float,
-        structure: Structure,
-        seed: int,
-        variant: Variant = "text",  # noqa: ARG002
-    ) -> Tensor:
+    def prune(self, w: Tensor, inputs: MatrixInputs | None, asked: Asked) -> Tensor:
         """Raises `UserError` for tiles, rows and columns."""
-        pattern, inputs = structure.pattern_at(level), measured(inputs)
-        if pattern is None and not structure.is_unstructured:
-            raise UserError(f"{self.slug} must be unstructured or N of M, got {structure.slug}; choose another method for tiles.")
-        kept = keep_mask(self.start.score(w, inputs, seed), level, structure, "per_row")
+        pattern, inputs = asked.pattern(self), measured(inputs)
+        kept = keep_mask(self.start.score(w, inputs, asked.seed), asked.level, asked.structure, "per_row")
         norms = inputs.norms_per_sequence()
         return w * dsnot(w, kept, inputs.sums_per_sequence(), inputs.variance(), norms, pattern).kept
 

@@ -14,17 +14,36 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from analysis.interventions.spec import Need
-from analysis.spec import Evidence, Source
+from analysis.interventions.structures import UNSTRUCTURED, Structure
+from analysis.spec import Evidence, Source, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
-    from analysis.interventions.selecting import Variant
-    from analysis.interventions.structures import Structure
+    from analysis.interventions.selecting import ScopeGroup, Variant
 
 SharesAt = Callable[[float], Sequence[float]]
 """From a level over the whole scope to the share removed of each matrix, in the order the matrices were given."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of one matrix is to go, as a method that updates weights is asked for it."""
+
+    level: float
+    structure: Structure = UNSTRUCTURED
+    seed: int = 0
+    """This matrix' own."""
+    variant: Variant = "text"
+    """``code`` counts as the published code does, where that is known to differ from the text."""
+
+    def pattern(self, method: Method) -> tuple[int, int] | None:
+        """N of M at this level, or None for single weights. Raises `UserError` for tiles, rows and columns."""
+        found = self.structure.pattern_at(self.level)
+        if found is None and not self.structure.is_unstructured:
+            raise UserError(f"{method.slug} must be unstructured or N of M, got {self.structure.slug}; choose another method for tiles.")
+        return found
 
 
 class Method(ABC):
@@ -45,6 +64,10 @@ class Method(ABC):
     """Whether scores of different matrices may be compared (scope global)."""
     by_row: ClassVar[bool] = False
     """Whether in the source the weights of each row compete among themselves (scope per_row)."""
+    own_group: ClassVar[ScopeGroup] = "per_matrix"
+    """Among which weights a method that updates them chooses, whatever the intervention says."""
+    has_code_variant: ClassVar[bool] = False
+    """Whether `prune` counts otherwise as ``code``; without updates the selection knows (`selecting.counts_otherwise`)."""
     cheap: ClassVar[bool] = False
     """Whether scores are made anew for each level rather than kept: for what costs no more than reading the weights."""
 
@@ -68,13 +91,8 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} gives no scores; call prune.")
 
-    def prune(
-        self, w: Tensor, inputs: MatrixInputs | None, level: float, structure: Structure, seed: int, variant: Variant = "text"
-    ) -> Tensor:
-        """``w`` with the share ``level`` of its weights zero and the others changed, of its shape; ``w`` itself stays as it is.
-
-        ``variant``: the intervention's; ``code`` counts as the published code does, where that is known to differ from the text.
-        """
+    def prune(self, w: Tensor, inputs: MatrixInputs | None, asked: Asked) -> Tensor:
+        """``w`` with the share asked for of its weights zero and the others changed, of its shape; ``w`` itself stays as it is."""
         raise NotImplementedError(f"{type(self).__name__} changes no weights; call score.")
 
 

@@ -7,8 +7,10 @@
 3. Saliency of one weight: w^2 / (2 [F^-1]_pp + eps); of a group Q: 1/2 w_Q^T ([F^-1]_QQ)^-1 w_Q.
 4. Update of the rest of the block: the sum over the pruned p of -F^-1[:, p] w_p / [F^-1]_pp, as the code has it.
 
-Gradients are of single examples, not of batches: a batch's mean gradient squared is no Fisher matrix.
-Source: Kurtic et al., EMNLP 2022; METHODS A11, from the official code, which calls a batch's gradient one of the m.
+Gradients are of single examples, each divided by the square root of its scored positions, so that F is the curvature of the loss per
+position: ours. The source takes the gradient of a batch's mean loss for one of the m, and a batch's mean gradient squared is no Fisher
+matrix; beside the damping, that scale changes what is removed (METHODS A11: compare ranks, not values).
+Source: Kurtic et al., EMNLP 2022; METHODS A11: blocks, inverse, saliency and update from the official code.
 Memory: 8 B bytes per weight in scope.
 """
 
@@ -20,15 +22,14 @@ from typing import TYPE_CHECKING, ClassVar
 from analysis.interventions.matrix_inputs import measured
 from analysis.interventions.spec import Need
 from analysis.interventions.structures import keep_mask
-from analysis.interventions.weights.method import Method
+from analysis.interventions.weights.method import Asked, Method
+from analysis.interventions.weights.taylor import PER_POSITION
 from analysis.spec import Evidence, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
-    from analysis.interventions.selecting import Variant
-    from analysis.interventions.structures import Structure
 
 BLOCK = 50
 DAMP = 1e-7
@@ -105,8 +106,8 @@ class OBert(Method):
     slug: ClassVar[str] = "obert"
     title: ClassVar[str] = "oBERT block Fisher"
     needs: ClassVar[frozenset[Need]] = frozenset({"fisher"})
-    sources: ClassVar[tuple[Source, ...]] = (SOURCE,)
-    evidence: ClassVar[Evidence] = "C"
+    sources: ClassVar[tuple[Source, ...]] = (SOURCE, PER_POSITION)
+    evidence: ClassVar[Evidence] = "O"
 
     def score(self, w: Tensor, inputs: MatrixInputs | None, seed: int) -> Tensor:  # noqa: ARG002
         """Saliency, in units of the loss: comparable over the scope."""
@@ -121,17 +122,9 @@ class OBertUpdate(OBert):
     title: ClassVar[str] = "oBERT block Fisher, with update"
     updates: ClassVar[bool] = True
 
-    def prune(
-        self,
-        w: Tensor,
-        inputs: MatrixInputs | None,
-        level: float,
-        structure: Structure,
-        seed: int,
-        variant: Variant = "text",  # noqa: ARG002
-    ) -> Tensor:
+    def prune(self, w: Tensor, inputs: MatrixInputs | None, asked: Asked) -> Tensor:
         """The mask is that of the scores; level 0 is the identity."""
-        kept = keep_mask(self.score(w, inputs, seed), level, structure)
+        kept = keep_mask(self.score(w, inputs, asked.seed), asked.level, asked.structure)
         if bool(kept.all()):
             return w.clone()
         return obert_update(w, measured(inputs).want("fisher_inverse"), kept).to(w)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, ClassVar
 from analysis.interventions.matrix_inputs import MatrixInputs, measured
 from analysis.interventions.selecting import Variant
 from analysis.interventions.spec import Need
-from analysis.interventions.structures import Structure, removed_of
-from analysis.interventions.weights.method import Method
+from analysis.interventions.structures import removed_of
+from analysis.interventions.weights.method import Asked, Method
 from analysis.spec import Evidence, Source, UserError
 
 if TYPE_CHECKING:
@@ -186,27 +186,19 @@ class SparseGPT(Method):
     nested: ClassVar[bool] = False
     updates: ClassVar[bool] = True
     comparable: ClassVar[bool] = False
+    has_code_variant: ClassVar[bool] = True
 
     def score(self, w: Tensor, inputs: MatrixInputs | None, seed: int) -> Tensor:  # noqa: ARG002
         """w^2 / U_jj^2 of the dense weights, before any update: what another method may start from."""
         return (w.double() ** 2 / factor_kept(measured(inputs), self.damp).upper.diagonal() ** 2).float()
 
-    def prune(
-        self,
-        w: Tensor,
-        inputs: MatrixInputs | None,
-        level: float,
-        structure: Structure,
-        seed: int,  # noqa: ARG002
-        variant: Variant = "text",
-    ) -> Tensor:
+    def prune(self, w: Tensor, inputs: MatrixInputs | None, asked: Asked) -> Tensor:
         """Raises `UserError` for tiles, rows and columns, which the algorithm knows nothing of."""
-        pattern = structure.pattern_at(level)
-        if pattern is None and not structure.is_unstructured:
-            raise UserError(f"{self.slug} must be unstructured or N of M, got {structure.slug}; choose another method for tiles.")
-        if level <= 0:
+        pattern = asked.pattern(self)
+        if asked.level <= 0:
             return w.clone()
-        return sparsegpt(w, factor_kept(measured(inputs), self.damp), level, pattern, variant=variant, block=self.block).weights.to(w)
+        factor = factor_kept(measured(inputs), self.damp)
+        return sparsegpt(w, factor, asked.level, pattern, variant=asked.variant, block=self.block).weights.to(w)
 
 
 def factor_kept(inputs: MatrixInputs, damp: float = DAMP) -> Factor:

@@ -56,6 +56,7 @@ def unit_taylor(w: Tensor, gradient: Tensor, form: UnitForm = "group") -> Tensor
 
 
 SOURCE = Source("Importance Estimation for Neural Network Pruning", "Molchanov et al., CVPR 2019, arXiv 1906.10771", "C")
+PER_POSITION = Source("The scale of the gradients: of single examples, over the square root of their positions", "our own", "O")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class TaylorSquared(Taylor):
 
     slug: ClassVar[str] = "taylor-squared"
     title: ClassVar[str] = "First-order Taylor, squared by example"
+    sources: ClassVar[tuple[Source, ...]] = (SOURCE, PER_POSITION)
+    evidence: ClassVar[Evidence] = "O"
 
     def score(self, w: Tensor, inputs: MatrixInputs | None, seed: int) -> Tensor:  # noqa: ARG002
         """Twice the loss that the Fisher diagonal predicts."""

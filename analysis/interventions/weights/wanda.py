@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from analysis.interventions.matrix_inputs import measured
 from analysis.interventions.spec import Need
-from analysis.interventions.weights.method import Method
+from analysis.interventions.weights.method import Asked, Method
 from analysis.spec import Evidence, Source, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.interventions.calibration import MatrixInputs
-    from analysis.interventions.selecting import Variant
-    from analysis.interventions.structures import Structure
 
 SHARE = (0.0, 0.8)
 """Where alpha is looked for, and the first guess is the middle."""
@@ -87,16 +85,8 @@ class WandaCumulative(Wanda):
     title: ClassVar[str] = "Wanda, share of each row's score (dense inputs)"
     updates: ClassVar[bool] = True
 
-    def prune(
-        self,
-        w: Tensor,
-        inputs: MatrixInputs | None,
-        level: float,
-        structure: Structure,
-        seed: int,  # noqa: ARG002
-        variant: Variant = "text",  # noqa: ARG002
-    ) -> Tensor:
+    def prune(self, w: Tensor, inputs: MatrixInputs | None, asked: Asked) -> Tensor:
         """The weights that stay are not changed."""
-        if not structure.is_unstructured:
-            raise UserError(f"{self.slug} must be unstructured, got {structure.slug}; use wanda for patterns.")
-        return w * cumulative_kept(wanda_scores(w, measured(inputs).norms_per_sequence()), level)
+        if not asked.structure.is_unstructured:
+            raise UserError(f"{self.slug} must be unstructured, got {asked.structure.slug}; use wanda for patterns.")
+        return w * cumulative_kept(wanda_scores(w, measured(inputs).norms_per_sequence()), asked.level)
