@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats.attention_columns import N_WINDOW, window_sums
-from analysis.stats.attention_measures import BLOCKS, N_COLUMNS, N_COUNTS, N_DISTANCES, N_POSITIONS, ROW, TARGETS
+from analysis.stats.attention_measures import BLOCKS, N_COLUMNS, N_COUNTS, N_DISTANCES, N_POSITIONS, ROW, STRIPES, TARGETS
 from analysis.stats.threads import run
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Queries:
     head_norm: NDArray[np.float32] | None = None
     output_norm: NDArray[np.float32] | None = None
     """[windows, heads, queries]: |z| and |z W_O| of the head's output z."""
+    learned_sink: NDArray[np.float32] | None = None
+    """[windows, heads, queries]: what learned sinks take of each query's attention; None where there are none."""
     channels: Floats | None = None
     """[heads, d]: sum over real tokens of |q_c k_c|; None where queries and keys are not the same tokens."""
 
@@ -98,14 +100,16 @@ class HeadTally:
         call = _Call(self, queries)
         for start, logits in blocks:
             self._rows(call, start, logits)
-        self.distances += call.distances.sum(0)
-        self.sums += call.sums.sum(0)
-        self.counts += call.counts.sum(0)
-        kept = np.concatenate([call.sums[..., BY_DOCUMENT], call.counts[..., :1]], axis=-1).sum(2)
+        sums, counts = call.sums.sum(1), call.counts.sum(1)
+        self.distances += call.distances.sum((0, 1))
+        self.sums += sums.sum(0)
+        self.counts += counts.sum(0)
+        self.odd += call.odd.sum(0)
+        kept = np.concatenate([sums[..., BY_DOCUMENT], counts[..., :1]], axis=-1).sum(2)
         self._add_documents(queries.document, kept)
         if queries.channels is not None and self.channels.size:
             self.channels += queries.channels
-        values, known = window_sums(call.columns, call.maxima, self.block, queries.is_self)
+        values, known = window_sums(call.columns.sum(1), call.maxima, self.block, queries.is_self)
         self.window_sums += values.sum(0)
         self.window_counts += known.sum(0)
 
@@ -121,7 +125,7 @@ class HeadTally:
         shifted = logits.sub_(logits.amax(-1, keepdim=True).clamp_(min=-1e8))
         exponentials = torch.clamp(shifted, min=SMALLEST, out=self._room.of(shifted)).exp_()
         s, e = shifted.cpu().numpy(), exponentials.cpu().numpy()
-        run([partial(call.take, h, start, s, e) for h in range(self.heads)], self.threads)
+        run([partial(call.take, h, stripe, start, s, e) for h in range(self.heads) for stripe in range(STRIPES)], self.threads)
 
     def merge(self, other: HeadTally) -> None:
         """Add another's windows; any order gives the same up to the rounding of float64 sums."""
@@ -147,14 +151,16 @@ class HeadTally:
 
 
 class _Call:
-    """What one call adds, by window and head, so that the order of additions depends on neither the size of a block nor the threads."""
+    """What one call adds, by window, stripe and head, so that the order of additions depends on neither the size of a block nor the
+    threads."""
 
     def __init__(self, tally: HeadTally, queries: Queries) -> None:
         (windows, n), heads, keys = queries.keep.shape, tally.heads, queries.n_keys
-        self.sums = np.zeros((windows, *tally.sums.shape))
-        self.counts = np.zeros((windows, *tally.counts.shape), np.int64)
-        self.distances = np.zeros((windows, *tally.distances.shape))
-        self.columns = np.zeros((windows, heads, N_COLUMNS, keys + 1))
+        self.sums = np.zeros((windows, STRIPES, *tally.sums.shape))
+        self.counts = np.zeros((windows, STRIPES, *tally.counts.shape), np.int64)
+        self.distances = np.zeros((windows, STRIPES, *tally.distances.shape))
+        self.odd = np.zeros((STRIPES, *tally.odd.shape), np.int64)
+        self.columns = np.zeros((windows, STRIPES, heads, N_COLUMNS, keys + 1))
         self.maxima = np.full((windows, heads, -(-n // tally.block), -(-keys // tally.block)), -1, np.float32)
         self._tally, self._queries = tally, queries
         self._scratch = [_scratch(keys) for _ in range(tally.threads)]
@@ -163,8 +169,8 @@ class _Call:
         self._special = special
         self._logs = None if queries.moved is None else np.log(np.maximum(queries.moved, np.float32(1e-30)))
 
-    def take(self, h: int, start: int, logits: NDArray[np.float32], exponentials: NDArray[np.float32], worker: int) -> None:
-        """A block of rows of one head, of every window."""
+    def take(self, h: int, p: int, start: int, logits: NDArray[np.float32], exponentials: NDArray[np.float32], worker: int) -> None:
+        """A stripe of a block of rows of one head, of every window."""
         from analysis.stats.attention_rows import tally_head
 
         queries, heads = self._queries, self._tally.heads
@@ -173,6 +179,7 @@ class _Call:
                 logits[w * heads + h],
                 exponentials[w * heads + h],
                 start,
+                p,
                 queries.keep[w],
                 queries.origin[w],
                 queries.first[w],
@@ -183,12 +190,13 @@ class _Call:
                 _NOTHING if self._logs is None else self._logs[w, h],
                 _NOTHING if queries.head_norm is None else queries.head_norm[w, h],
                 _NOTHING if queries.output_norm is None else queries.output_norm[w, h],
+                _NOTHING if queries.learned_sink is None else queries.learned_sink[w, h],
                 self._tally.block,
-                self.sums[w, h],
-                self.counts[w, h],
-                self.distances[w, h],
-                self._tally.odd[h],
-                self.columns[w, h],
+                self.sums[w, p, h],
+                self.counts[w, p, h],
+                self.distances[w, p, h],
+                self.odd[p, h],
+                self.columns[w, p, h],
                 self.maxima[w, h],
                 *self._scratch[worker],
             )

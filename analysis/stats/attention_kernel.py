@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from analysis.stats.attention_measures import (
@@ -27,6 +26,7 @@ from analysis.stats.attention_measures import (
     SPAN,
     THRESHOLDS,
 )
+from analysis.stats.compiling import inlined
 
 EXCLUDED = np.float32(-1e10)
 """Logit of a key that the mask excludes."""
@@ -36,11 +36,8 @@ N_BINS = 512
 PER_OCTAVE = 16
 PER_NAT = np.float32(PER_OCTAVE / math.log(2))
 
-compiled = numba.njit(nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"}, error_model="numpy")
-"""Not kept on disk: only `attention_rows.tally_head` is, as a whole. A part kept on its own would not notice that another file changed."""
 
-
-@compiled
+@inlined
 def octave(n):
     """0 for 0, else 1 + floor(log2 n): the bin of a position or distance."""
     found = 0
@@ -50,7 +47,7 @@ def octave(n):
     return found
 
 
-@compiled
+@inlined
 def select(values, n, need):
     """Smallest number of the largest of ``values[:n]`` whose sum reaches ``need`` > 0; n where all do not. Reorders. O(n) expected."""
     low, high, taken = 0, n, 0
@@ -82,7 +79,7 @@ def select(values, n, need):
     return taken
 
 
-@compiled
+@inlined
 def bounds(s):
     """The first valid key and one past the last; equal where there is none."""
     low, high = 0, len(s)
@@ -93,18 +90,20 @@ def bounds(s):
     return low, high
 
 
-@compiled
-def totals(s, e, low, high):
-    """Sum of e, sum of e times logit, valid keys; e of excluded keys is next to nothing (`attention.SMALLEST`)."""
-    z, es, n, one, none = 0.0, 0.0, np.float32(0), np.float32(1), np.float32(0)
+@inlined
+def totals(s, e, numbers, low, high):
+    """Sum of e, sum of e times logit, of e times the key's number, valid keys; e of excluded keys is next to nothing
+    (`attention.SMALLEST`)."""
+    z, es, ec, n, one, none = 0.0, 0.0, 0.0, np.float32(0), np.float32(1), np.float32(0)
     for c in range(low, high):
         z += e[c]
         es += e[c] * s[c]
+        ec += np.float64(e[c]) * numbers[c]
         n += one if s[c] > VALID else none
-    return z, es, int(n)
+    return z, es, ec, int(n)
 
 
-@compiled
+@inlined
 def columns(e, s, low, high, n, z, position, row, is_self, columns):
     """Mass each key receives, and, as steps to be summed up, how many rows may look at it; of later rows without the key's own row."""
     scale = np.float32(1.0 / z)
@@ -128,7 +127,7 @@ def columns(e, s, low, high, n, z, position, row, is_self, columns):
             columns[side, row + 1] -= sign
 
 
-@compiled
+@inlined
 def block_maxima(e, s, low, high, n, z, block, maxima):
     """The largest weight in each block of keys; -1 where no valid pair was met."""
     scale = np.float32(1.0 / z)
@@ -146,7 +145,7 @@ def block_maxima(e, s, low, high, n, z, block, maxima):
             maxima[k] = max(maxima[k], largest * scale)
 
 
-@compiled
+@inlined
 def histogram(s, e, low, high, log_z, bins, table):
     """Bin of -log2 a of every key (N_BINS where excluded); per bin the keys and their e are added to ``table``, all zero before.
 
@@ -164,7 +163,7 @@ def histogram(s, e, low, high, log_z, bins, table):
     return top
 
 
-@compiled
+@inlined
 def walk(table, top, needs, skipped, skipped_e, place, before):
     """Go through the bins from the largest weights on; the shares' weighted rank sum, for the Gini.
 
@@ -191,7 +190,7 @@ def walk(table, top, needs, skipped, skipped_e, place, before):
     return shared
 
 
-@compiled
+@inlined
 def collect(e, bins, low, high, first, place, wanted, buffers, sizes):
     """The e of the keys in each place's bin, side by side in its buffer; the last place's without key ``first``."""
     sizes[:] = 0
@@ -211,7 +210,7 @@ def collect(e, bins, low, high, first, place, wanted, buffers, sizes):
             wanted[place[t]] = 0
 
 
-@compiled
+@inlined
 def distances(e, low, high, row, z, found):
     """Mass by distance bin into ``found``; the smallest w with a share SPAN of the mass at |r - c| < w."""
     need = SPAN * z * (1 - ROUNDING)
@@ -242,7 +241,7 @@ def distances(e, low, high, row, z, found):
     return span if span else max(row - low, high - 1 - row) + 1
 
 
-@compiled
+@inlined
 def below(e, low, high, n, z, add):
     """Shares of the valid keys below each threshold."""
     t0, t1, t2 = np.float32(THRESHOLDS[0] * z), np.float32(THRESHOLDS[1] * z), np.float32(THRESHOLDS[2] * z)

@@ -30,6 +30,8 @@ HEAVY = 0.2
 """H2O (C9): share of the keys that count as heavy."""
 ZIPVL = 0.975
 """ZipVL (C1): share of the accumulated attention that the kept keys hold."""
+STRIPES = 2
+"""Parts that a head's rows are told into, by turns, so that threads are never idle for want of a head."""
 N_POSITIONS = 24
 """Bins of query position: {0}, then [2^(j-1), 2^j)."""
 N_DISTANCES = 24
@@ -83,13 +85,15 @@ class Row(NamedTuple):
     valid_keys: int
     log_keys_90: int
     log_position: int
+    learned_sink: int
 
 
 ROW = Row(*range(len(Row._fields)))
-ROWS, PAIRS, PLAIN_ROWS, TOLD_ROWS, REST_ROWS, VALUE_ROWS, HEAD_ROWS, OUTPUT_ROWS = range(8)
+ROWS, PAIRS, PLAIN_ROWS, TOLD_ROWS, REST_ROWS, VALUE_ROWS, HEAD_ROWS, OUTPUT_ROWS, SINK_ROWS = range(9)
 """Places of the counts: rows; valid pairs; rows whose query is no special token; rows of which it is known which keys are special; rows
-with mass beside the first key; rows that move anything; rows with a known head output, and with a known projected one."""
-N_COUNTS = 8
+with mass beside the first key; rows that move anything; rows with a known head output, and with a known projected one; rows beside a
+learned sink."""
+N_COUNTS = 9
 EARLY_MASS, LATER_MASS, EARLY_MAY, LATER_MAY = range(4)
 """Places of the column sums: mass from later rows (from `LATER` on) other than the key's own, and from all others; how many such rows may
 look at the key, as steps from one key to the next."""
@@ -105,6 +109,7 @@ DENOMINATOR: dict[int, int] = {
     ROW.value_entropy: VALUE_ROWS,
     ROW.head_norm: HEAD_ROWS,
     ROW.output_norm: OUTPUT_ROWS,
+    ROW.learned_sink: SINK_ROWS,
 }
 """The count that a sum is divided by, where it is not all rows."""
 OF_DISTANCE = (ROW.current, ROW.previous, ROW.next, ROW.local_4, ROW.local_16, ROW.local_64, ROW.local_256, ROW.span_95, ROW.distance)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from analysis.stats import attention_kernel as kernel
-from analysis.stats.attention_kernel import compiled, octave
+from analysis.stats.attention_kernel import octave
 from analysis.stats.attention_measures import (
     HEAD_ROWS,
     LOCAL,
@@ -22,11 +22,14 @@ from analysis.stats.attention_measures import (
     ROUNDING,
     ROW,
     ROWS,
+    SINK_ROWS,
     SINKS,
+    STRIPES,
     TARGETS,
     TOLD_ROWS,
     VALUE_ROWS,
 )
+from analysis.stats.compiling import inlined
 
 _TARGETS = np.array(TARGETS)
 _LOCAL = np.array([w.bit_length() for w in LOCAL])
@@ -38,7 +41,7 @@ histogram, walk, collect, select = kernel.histogram, kernel.walk, kernel.collect
 distances, below, VALID = kernel.distances, kernel.below, kernel.VALID
 
 
-@compiled
+@inlined
 def _keys(s, e, low, high, first, n, z, es, scratch, add):
     """Keys needed for each target, absolute and of n, and the Gini; the same for 90 % of what is beside the first key, and the entropy
     of that. Whether anything is beside it."""
@@ -68,7 +71,7 @@ def _keys(s, e, low, high, first, n, z, es, scratch, add):
     return left
 
 
-@compiled
+@inlined
 def _places(e, low, high, row, first, z, is_self, add):
     """Mass on the first keys, on the query's own, its neighbours."""
     for c in range(max(low, first), min(high, first + SINKS)):
@@ -84,7 +87,7 @@ def _places(e, low, high, row, first, z, is_self, add):
             add[ROW.next] += e[row + 1] / z
 
 
-@compiled
+@inlined
 def _special(e, low, high, z, special, any_special, add):
     """Mass on special keys and the largest weight on any other; the mass."""
     if not any_special:
@@ -98,7 +101,7 @@ def _special(e, low, high, z, special, any_special, add):
     return held / z
 
 
-@compiled
+@inlined
 def _valued(s, e, low, high, row, first, is_self, sizes, logs, add):
     """Shares of what is moved, A |v W_O|: on the first keys, on the own; its entropy. Whether anything is moved."""
     z, es = 0.0, 0.0
@@ -118,9 +121,9 @@ def _valued(s, e, low, high, row, first, is_self, sizes, logs, add):
     return True
 
 
-@compiled
+@inlined
 def _row(
-    s, e, row, position, first, is_self, plain, special, any_special, sizes, logs, low, high, z, es, n, scratch, found, add, count, dist
+    s, e, row, position, first, is_self, plain, special, any_special, sizes, logs, low, high, z, es, ec, n, scratch, found, add, count, dist
 ):
     """Everything that is measured of one row with two or more valid keys."""
     log_z = math.log(z)
@@ -153,23 +156,25 @@ def _row(
         for w in range(len(_LOCAL)):
             for b in range(_LOCAL[w]):
                 add[ROW.local_4 + w] += found[b]
-        away, here, numbers = 0.0, np.float32(row), scratch[-1]
-        for c in range(low, high):
-            away += e[c] * abs(numbers[c] - here)
+        away = max(0.0, row * z - ec)
+        if high > row + 1:  # keys on both sides
+            away, here, numbers = 0.0, np.float32(row), scratch[-1]
+            for c in range(low, high):
+                away += e[c] * abs(numbers[c] - here)
         add[ROW.distance] += away / z
 
 
-@compiled
+@inlined
 def _tally(
-    logits, exponentials, start, keep, origin, first, is_self, plain, special, sizes, logs, head_norm, output_norm, block,
+    logits, exponentials, start, stripe, keep, origin, first, is_self, plain, special, sizes, logs, head_norm, output_norm, sink, block,
     sums, counts, dist, odd, columns, maxima, scratch, found,
 ):  # fmt: skip
-    """Add rows ``start ..`` of one head of one window.
+    """Add those of the rows ``start ..`` of one head of one window that lie in a stripe: every `STRIPES`-th block of ``block`` rows.
 
     ``logits`` and ``exponentials`` [rows, keys]: logits less their row's maximum (`EXCLUDED` where masked) and their exponentials.
     Row ``origin`` is at position 0, key ``first`` is the first. ``keep`` and ``plain`` [queries]: real tokens, and those that are not
-    special. ``special`` (1 or 0), ``sizes`` and ``logs`` [keys] (|v W_O| and its logarithm), ``head_norm`` and ``output_norm``
-    [queries]: empty where not known. Written: ``sums`` [positions, measures], ``counts`` [positions, 8], ``dist`` [distances],
+    special. ``special`` (1 or 0), ``sizes`` and ``logs`` [keys] (|v W_O| and its logarithm), ``head_norm``, ``output_norm`` and
+    ``sink`` [queries]: empty where not known. Written: ``sums`` [positions, measures], ``counts`` [positions, 9], ``dist`` [distances],
     ``odd`` [2] (rows without a valid key, with one), ``columns`` [4, keys], ``maxima`` [blocks, blocks]. The rest is scratch.
     """
     any_special = False
@@ -177,14 +182,14 @@ def _tally(
         any_special = any_special or special[c] > 0
     for i in range(len(logits)):
         row = start + i
-        if not keep[row]:
+        if not keep[row] or (row // block) % STRIPES != stripe:
             continue
         s, e = logits[i], exponentials[i]
         low, high = bounds(s)
         if low == high:
             odd[0] += 1
             continue
-        z, es, n = totals(s, e, low, high)
+        z, es, ec, n = totals(s, e, scratch[-1], low, high)
         columns_of(e, s, low, high, n, z, row - origin, row, is_self, columns)
         block_maxima(e, s, low, high, n, z, block, maxima[row // block])
         if n == 1:
@@ -198,8 +203,11 @@ def _tally(
         if len(output_norm):
             add[ROW.output_norm] += output_norm[row]
             counts[where, OUTPUT_ROWS] += 1
+        if len(sink):
+            add[ROW.learned_sink] += sink[row]
+            counts[where, SINK_ROWS] += 1
         _row(
-            s, e, row, row - origin, first, is_self, plain[row], special, any_special, sizes, logs, low, high, z, es, n, scratch,
+            s, e, row, row - origin, first, is_self, plain[row], special, any_special, sizes, logs, low, high, z, es, ec, n, scratch,
             found, add, counts[where], dist,
         )  # fmt: skip
 

@@ -46,11 +46,12 @@ class Crossing:
         return f"{self.level:.3g}" if self.reached else f"< {self.level:.3g} (below the first level)"
 
 
-def crossing(levels: ArrayLike, increase: ArrayLike, eps: float) -> Crossing:
+def crossing(levels: ArrayLike, increase: ArrayLike, eps: float, steps: bool = False) -> Crossing:
     """s*(eps) = sup { s : max over s' <= s of increase(s') <= eps }, linear between the two levels around it.
 
     levels ascending, 0 to 1; increase [levels] in the unit of eps, above the dense value; infinite is above any tolerance, and the
-    crossing is then put at the level before. Range: first to last level. Source: METHODS A1.
+    crossing is then put at the level before. ``steps``: there is nothing between the levels (patterns N of M), so s* is the last one
+    within. Range: first to last level. Source: METHODS A1.
     """
     s, delta = _checked(levels, increase)
     if not eps > 0:
@@ -62,7 +63,7 @@ def crossing(levels: ArrayLike, increase: ArrayLike, eps: float) -> Crossing:
     i = int(above[0])
     if i == 0:
         return Crossing("below first level", float(s[0]))
-    share = (eps - worst[i - 1]) / (worst[i] - worst[i - 1]) if np.isfinite(worst[i]) else 0.0
+    share = 0.0 if steps or np.isinf(worst[i]) else (eps - worst[i - 1]) / (worst[i] - worst[i - 1])
     return Crossing("reached", float(s[i - 1] + share * (s[i] - s[i - 1])))
 
 
@@ -138,23 +139,24 @@ class DropPoint:
         return f"{self.point.words}, 95 % interval {self.low.words} to {self.high.words}"
 
 
-def drop_point(levels: ArrayLike, sums: ArrayLike, eps: float, resample: Resample) -> DropPoint:
+def drop_point(levels: ArrayLike, sums: ArrayLike, eps: float, resample: Resample, steps: bool = False) -> DropPoint:
     """s*(eps) with its interval, from increases summed over documents.
 
     levels [levels] ascending; sums [levels, documents]: loss of the sparse model minus loss of the dense one, summed over the positions
     of each document (0 at level 0, infinite where the loss is). Curve and both ends of the band are smoothed, then each is crossed: the
-    interval is { s : eps lies in the band at s }. ``not resolvable`` where the standard error at the crossing exceeds eps / 3.
+    interval is { s : eps lies in the band at s }. ``not resolvable`` where the standard error at the crossing exceeds eps / 3; of
+    ``steps`` the interval says it: levels above its lower end, up to its upper one, are undecided.
     """
     s, y = np.asarray(levels, np.float64), np.asarray(sums, np.float64)
     values, errors = resample.value(y), resample.standard_errors(y)
     errors = np.where((y == 0).all(axis=1), 0.0, errors)
     low, high = band(resample.means(y))
-    point = crossing(s, smooth(values, errors), eps)
+    point = crossing(s, smooth(values, errors), eps, steps)
     at = _error_at(point.level, s, errors)
-    answer: Answer = point.answer if resolved(at, eps) or resample.n_documents == 1 else "not resolvable"
+    answer: Answer = point.answer if steps or resolved(at, eps) or resample.n_documents == 1 else "not resolvable"
     return DropPoint(
-        eps, answer, point, crossing(s, values, eps),
-        crossing(s, smooth(high, errors), eps), crossing(s, smooth(low, errors), eps),
+        eps, answer, point, crossing(s, values, eps, steps),
+        crossing(s, smooth(high, errors), eps, steps), crossing(s, smooth(low, errors), eps, steps),
         _around(point, s), at, resample.n_documents, resample.note,
     )  # fmt: skip
 
@@ -172,12 +174,12 @@ def _error_at(level: float, s: Floats, errors: Floats) -> float:
     return float(np.interp(level, s[finite], errors[finite])) if finite.any() else float("inf")
 
 
-def drop_draws(levels: ArrayLike, means: Floats, eps: float) -> tuple[Floats, NDArray[np.bool_]]:
+def drop_draws(levels: ArrayLike, means: Floats, eps: float, steps: bool = False) -> tuple[Floats, NDArray[np.bool_]]:
     """s*(eps) of the smoothed curve in every draw, for differences between methods that share the draws.
 
     means [draws, levels] -> level [draws] (an end of the range where it is not inside) and whether it was reached [draws].
     """
-    found = [crossing(levels, smooth(row), eps) for row in means]
+    found = [crossing(levels, smooth(row), eps, steps) for row in means]
     return np.array([c.level for c in found]), np.array([c.reached for c in found])
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from analysis.stats import histogram, moments
+from analysis.stats.compiling import compiled_over, inlined
 from analysis.stats.histogram import CENTRE, FIRST_KEY, N_BINS
 from analysis.stats.moments import central_of_shifted
 
@@ -32,11 +34,11 @@ STRETCH = 64
 ZERO, ONE = np.float32(0), np.float32(1)
 INFINITE, PATTERN = np.int32(0x7F800000), np.int32(0x7FFFFFFF)
 
-compiled = numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"}, error_model="numpy")
+compiled = compiled_over(histogram, moments)
 _central = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(central_of_shifted)
 
 
-@compiled
+@inlined
 def _pack(bits, first, end, j0, j1, tile):
     """Copy rows first..end of a chunk into the tile, as bit patterns; whether all are finite (no exponent of all ones)."""
     largest = np.int32(0)
@@ -49,7 +51,7 @@ def _pack(bits, first, end, j0, j1, tile):
     return largest < INFINITE
 
 
-@compiled
+@inlined
 def _all_finite(bits, j0, j1):
     """The same of a whole chunk, without copying it."""
     largest = np.int32(0)
@@ -61,7 +63,7 @@ def _all_finite(bits, j0, j1):
     return largest < INFINITE
 
 
-@compiled
+@inlined
 def _start(tile, n, s):
     """The mean of the first tile, which the powers are taken about."""
     for r in range(n):
@@ -71,14 +73,14 @@ def _start(tile, n, s):
         s[SHIFT + j] /= n
 
 
-@compiled
+@inlined
 def _powers(x, shift, s1, s2, s3, s4):
     away = np.float64(x) - shift
     square = away * away
     return s1 + away, s2 + square, s3 + square * away, s4 + square * square
 
 
-@compiled
+@inlined
 def _tile_moments(tile, n, s):
     """Sums of the first four powers of x - shift."""
     whole = n - n % 4
@@ -95,7 +97,7 @@ def _tile_moments(tile, n, s):
             s[S1 + j], s[S2 + j], s[S3 + j], s[S4 + j] = m
 
 
-@compiled
+@inlined
 def _sizes(x, w, bar, share, n_active, active, relative):
     size = abs(x)
     exact = np.float64(size)
@@ -103,7 +105,7 @@ def _sizes(x, w, bar, share, n_active, active, relative):
     return n_active + (ONE if on else ZERO), active + (exact if on else 0.0), relative + exact * share
 
 
-@compiled
+@inlined
 def _tile_sizes(tile, n, first, threshold, inverse, f, s):
     """How often active, and sums of |x| over active rows and relative to the output; counted in float32, as wide as x."""
     whole = n - n % 4
@@ -122,7 +124,7 @@ def _tile_sizes(tile, n, first, threshold, inverse, f, s):
             f[N_ACTIVE + j], s[ACTIVE + j], s[RELATIVE + j] = m
 
 
-@compiled
+@inlined
 def _extremes(x, row, may, high, high_row, low, low_row, top, bottom, n_zero):
     above, below = (x > high) & may, (x < low) & may
     high, high_row = x if above else high, row if above else high_row
@@ -130,7 +132,7 @@ def _extremes(x, row, may, high, high_row, low, low_row, top, bottom, n_zero):
     return high, high_row, low, low_row, x if x > top else top, x if x < bottom else bottom, n_zero + (ONE if x == ZERO else ZERO)
 
 
-@compiled
+@inlined
 def _tile_extremes(tile, n, first, rankable, f):
     """Running maximum and minimum over rankable rows with their first rows, and over all rows; how often zero."""
     whole = n - n % 4
@@ -151,7 +153,7 @@ def _tile_extremes(tile, n, first, rankable, f):
             f[HIGH + j], f[HIGH_ROW + j], f[LOW + j], f[LOW_ROW + j], f[TOP + j], f[BOTTOM + j], f[N_ZERO + j] = m
 
 
-@compiled
+@inlined
 def _tile_rows(tile, n, first, threshold, f, rows):
     """Per row: sums of |x| and x^2, neurons active, neurons above zero."""
     for r in range(n):
@@ -167,7 +169,7 @@ def _tile_rows(tile, n, first, threshold, f, rows):
         rows[0, first + r], rows[1, first + r], rows[2, first + r], rows[3, first + r] = total, square, n_active, n_positive
 
 
-@compiled
+@inlined
 def _tile_histogram(bits, n, counts, place):
     """Bins of a row first, in 32-bit integers throughout (numba widens them unless told); then the increments."""
     before, most = np.int32(FIRST_KEY - 1), np.int32(CENTRE)
@@ -184,7 +186,7 @@ def _tile_histogram(bits, n, counts, place):
             counts[place[j]] += np.uint16(1)
 
 
-@compiled
+@inlined
 def _empty_into(counts, histogram):
     """Add the chunk's counts to the histogram and set them to zero, skipping stretches without any."""
     for start in range(0, histogram.size, STRETCH):
@@ -198,7 +200,7 @@ def _empty_into(counts, histogram):
                 mine[k] = 0
 
 
-@compiled
+@inlined
 def _end_window(w, n, j0, j1, before, f, out):
     """Give out a window's extremes and where it fired; make ready for the next."""
     windows_high_low, windows_rows, fired = out
@@ -211,14 +213,14 @@ def _end_window(w, n, j0, j1, before, f, out):
     _begin_window(before, f)
 
 
-@compiled
+@inlined
 def _begin_window(before, f):
     f[HIGH : HIGH + CHUNK], f[LOW : LOW + CHUNK] = -np.inf, np.inf
     f[HIGH_ROW : HIGH_ROW + CHUNK], f[LOW_ROW : LOW_ROW + CHUNK] = -1, -1
     before[:CHUNK], before[CHUNK:] = f[N_ACTIVE : N_ACTIVE + CHUNK], f[N_ZERO : N_ZERO + CHUNK]
 
 
-@compiled
+@inlined
 def _chunk(bits, context, j0, j1, scratch, histogram, windows):
     """One chunk of neurons over all rows of the block, into the scratch; False where a value is not finite."""
     starts, rankable, weight, threshold, inverse = context
@@ -253,7 +255,7 @@ def _chunk(bits, context, j0, j1, scratch, histogram, windows):
     return True
 
 
-@compiled
+@inlined
 def _give_out(n, j0, j1, scratch, sums, totals, extremes, rows):
     """A finished chunk's sums, counts, extremes and shares of the rows' sums."""
     f, s, mine = scratch[4:]

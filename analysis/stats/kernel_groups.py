@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.stats.kernel import compiled
+from analysis.stats.compiling import inlined
 
 BAD, EMPTY, N_GROUP_COUNTS = 0, 5, 8
 """Places in `grouped`: groups against each pattern of `patterns.PATTERNS`; groups of 2, 4 and 8 that are all zero."""
 F0, F1, F2, F4 = np.float32(0), np.float32(1), np.float32(2), np.float32(4)
 
 
-@compiled
+@inlined
 def apart(x, t, start, n):
     """Groups of 8 of a row taken apart: t[k, start + g] = |x[8 g + k]|."""
     for g in range(n):
@@ -22,19 +22,19 @@ def apart(x, t, start, n):
             t[k, start + g] = abs(x[8 * g + k])
 
 
-@compiled
+@inlined
 def _sq(v):
     wide = np.float64(v)
     return wide * wide
 
 
-@compiled
+@inlined
 def _halves(a, b):
     """Larger and smaller of two."""
     return max(a, b), min(a, b)
 
 
-@compiled
+@inlined
 def _four(x0, x1, x2, x3):
     """Four sizes in falling order, and the smaller ones of the two pairs."""
     h0, l0 = _halves(x0, x1)
@@ -45,7 +45,7 @@ def _four(x0, x1, x2, x3):
     return a1, a2, a3, a4, l0, l1
 
 
-@compiled
+@inlined
 def _lost(x0, x1, x2, x3, x4, x5, x6, x7, lost):
     """Squares lost when 1 of 2, 1 of 4, 2 of 4, 2 of 8 and 4 of 8 are kept, over groups whose k-th members are x_k."""
     s12 = s14 = s24 = s28 = s48 = 0.0
@@ -70,12 +70,12 @@ def _lost(x0, x1, x2, x3, x4, x5, x6, x7, lost):
     lost[4] += s48
 
 
-@compiled
+@inlined
 def _on(v):
     return F1 if v != F0 else F0
 
 
-@compiled
+@inlined
 def _conforming(x0, x1, x2, x3, x4, x5, x6, x7, grouped):
     """Groups with more non-zeros than each pattern keeps, and groups that are all zero."""
     b12 = b14 = b24 = b28 = b48 = e2 = e4 = e8 = F0
@@ -102,7 +102,7 @@ def _conforming(x0, x1, x2, x3, x4, x5, x6, x7, grouped):
     grouped[EMPTY + 2] += np.int64(e8)
 
 
-@compiled
+@inlined
 def _offenders(members, n, line, place, per, was, grouped, first):
     """The first group against each pattern: [line, group, non-zeros], the lowest line first, then the lowest group.
 
@@ -131,7 +131,7 @@ def _offenders(members, n, line, place, per, was, grouped, first):
                 break
 
 
-@compiled
+@inlined
 def groups(members, n, zeros, line, place, per, lost, grouped, first):
     """Everything about n groups of 8, given by their k-th members (see `_offenders`); the last three arguments are added to."""
     was = (grouped[0], grouped[1], grouped[2], grouped[3], grouped[4])
@@ -145,7 +145,7 @@ def groups(members, n, zeros, line, place, per, lost, grouped, first):
     _offenders(members, n, line, place, per, was, grouped, first)
 
 
-@compiled
+@inlined
 def eight_rows(x, a, j0, j1):
     """Columns j0..j1 of eight rows from a on, one by one: only so does the compiler know that they are contiguous."""
     return (

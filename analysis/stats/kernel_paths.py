@@ -8,24 +8,28 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from analysis.stats.kernel import INFINITE, ONE, PATTERN, TILE, ZERO, compiled
+from analysis.stats import kernel, moments
+from analysis.stats.compiling import compiled_over, inlined
+from analysis.stats.kernel import INFINITE, ONE, PATTERN, TILE, ZERO
 from analysis.stats.moments import central_of_shifted, merge_moments
 
 PATH_CHUNK = 384
 SHIFT, S1, S2 = (k * PATH_CHUNK for k in range(3))
 TOP, BOTTOM, N_POSITIVE = (k * PATH_CHUNK for k in range(3))
 
+compiled = compiled_over(kernel, moments)
+compiled_exactly = compiled_over(kernel, moments, exact=True)
 _merge = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(merge_moments)
 _central = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(central_of_shifted)
 
 
-@compiled
+@inlined
 def _seen(x, shift, s1, s2, top, bottom, n_positive):
     away = np.float64(x) - shift
     return s1 + away, s2 + away * away, x if x > top else top, x if x < bottom else bottom, n_positive + (ONE if x > ZERO else ZERO)
 
 
-@compiled
+@inlined
 def _start(values, j0, width, s):
     """The mean of the first rows, which the powers are taken about."""
     n = min(TILE, len(values))
@@ -37,13 +41,13 @@ def _start(values, j0, width, s):
         s[SHIFT + j] /= n
 
 
-@compiled
+@inlined
 def _size(bits):
     """The bit pattern of |x|, which orders as |x| does, with infinity and then NaN above all numbers."""
     return np.int32(bits & PATTERN)
 
 
-@compiled
+@inlined
 def _path_chunk(values, bits, j0, j1, f, s):
     """One chunk of a path over all rows, into the scratch; False where a value is not finite."""
     n, width, largest = len(values), j1 - j0, np.int32(0)
@@ -83,7 +87,7 @@ def path_range(values, bits, start, end, sums, n_positive, extremes, dirty):
             extremes[0, k], extremes[1, k] = f[TOP + j], f[BOTTOM + j]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled_exactly
 def merge_into(n, mean, m2, m3, m4, n_b, mean_b, m2_b, m3_b, m4_b):
     """`moments.merge_moments`, neuron by neuron, into the first five arrays."""
     for j in range(n.size):
@@ -93,7 +97,7 @@ def merge_into(n, mean, m2, m3, m4, n_b, mean_b, m2_b, m3_b, m4_b):
         n[j] = np.int64(total)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled_exactly
 def merge_spread_into(n, mean, m2, n_b, mean_b, m2_b):
     """The same of `moments.Spread`."""
     for j in range(n.size):

@@ -164,9 +164,10 @@ class MagnitudeCounts:
         weights = (n - before - (self.counts + 1) / 2 + 0.5) / n
         return Measured(1 - 2 * (self.counts * sizes * weights).sum() / total, np.asarray(True))
 
-    def fixed_bins(self) -> NDArray[np.int64]:
-        """Counts in the 258 bins of |w| of `histogram` (below 2^-20, eight per octave, from 2^12 on); exact: keys refine those bins."""
-        where = bin_index(self.lows) - CENTRE
+    def fixed_bins(self, unit: float = 1.0) -> NDArray[np.int64]:
+        """Counts in the 258 bins of ``unit`` |w| of `histogram` (below 2^-20, eight per octave, from 2^12 on); exact: keys refine those
+        bins, as ``unit`` is a power of two."""
+        where = bin_index(np.minimum(self.lows * unit, LARGEST)) - CENTRE
         return np.bincount(where, self.counts, minlength=N_BINS - CENTRE).astype(np.int64)
 
     # -----------------------------------------------------------------------------------------------------------------

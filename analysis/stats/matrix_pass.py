@@ -8,28 +8,35 @@ Memory: the slice, 4 numbers a row, 4 numbers a column and thread, 2 MB a thread
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.stats import kernel_matrix as kernel
+from analysis.stats.group_directions import Direction
 from analysis.stats.kernel_groups import BAD, EMPTY, N_GROUP_COUNTS
 from analysis.stats.magnitudes import KEY_BITS, N_KEYS, MagnitudeCounts
 from analysis.stats.moments import central_of_shifted
 from analysis.stats.pattern_counts import of_patterns
-from analysis.stats.patterns import PATTERNS, TILE_SIDES, Conformance, Offender, ZeroTiles, conformance, lost_squares, n_tiles
-from analysis.stats.threads import run
+from analysis.stats.patterns import PATTERNS, TILE_SIDES, Conformance, Offender, ZeroTiles, n_tiles
+from analysis.stats.threads import Job, run
 
 CELLS = 64
 """The thumbnail has at most so many cells each way."""
 LEAST_JOB = 1 << 18
 """Weights below which a thread more is not worth it."""
+SAMPLE = 4096
+"""Weights whose mean stands in for that of all, as what powers are taken about."""
+UPPER_HALF = np.float32(2.0**-133)
+"""The number pattern 1 stands for where a 16-bit pattern is the upper half of a float32 one."""
 FAR = 1 << 62
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
+Codes = NDArray[np.uint16]
 NO_CODES = np.zeros((0, 0), np.uint16)
 
 
@@ -42,10 +49,10 @@ def cell_side(n: int) -> int:
 class _Sums:
     """What one share of every slice adds to."""
 
-    def __init__(self, n_columns: int, cells: tuple[int, int]) -> None:
+    def __init__(self, n_columns: int, cells: tuple[int, int], n_keys: int) -> None:
         self.columns = np.zeros((3, n_columns))
         self.thumb = np.zeros((cells[0], cells[1]))
-        self.keys = np.zeros(N_KEYS, np.uint32)
+        self.keys = np.zeros(n_keys, np.uint32)
         self.sums, self.lost, self.tiled = np.zeros(kernel.N_SUMS), np.zeros((2, len(PATTERNS))), np.zeros(8, np.int64)
         self.extremes = np.array([2**31 - 1, -(2**31), 2**32 - 1], np.int64)
         self.grouped, self.first = np.zeros((2, N_GROUP_COUNTS), np.int64), np.full((2, len(PATTERNS), 3), FAR)
@@ -53,14 +60,6 @@ class _Sums:
     @property
     def out(self) -> tuple[Any, ...]:
         return self.sums, self.extremes, self.lost, self.grouped, self.first, self.tiled
-
-
-@dataclass
-class Direction:
-    """Groups along one axis: by pattern, how many conform, and the squares lost."""
-
-    conforming: dict[tuple[int, int], Conformance] = field(default_factory=dict)
-    lost: dict[tuple[int, int], float] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,63 +98,84 @@ class MatrixPass:
     def __init__(
         self, shape: tuple[int, int], *, exact: bool = False, threads: int = 1, careful: bool = False, values: Floats32 | None = None
     ) -> None:
-        """``values``: of a 16-bit type the number of each pattern, [65,536]; then every slice comes with its patterns."""
+        """``values``: of a 16-bit type the number of each pattern, [65,536]; then all rows come as patterns, unless with ``careful``."""
         self.shape, self.exact, self.careful, self._values = shape, exact, careful, None if careful else values
         self._cells = (cell_side(shape[0]), cell_side(shape[1]))
         cells = (-(-shape[0] // self._cells[0]), -(-shape[1] // self._cells[1]))
-        self._parts = [_Sums(shape[1], cells) for _ in range(threads if shape[0] * shape[1] >= 2 * LEAST_JOB else 1)]
+        n_parts, n_keys = threads if shape[0] * shape[1] >= 2 * LEAST_JOB else 1, N_KEYS if self._values is None else kernel.N_PATTERNS
+        self._parts = [_Sums(shape[1], cells, n_keys) for _ in range(n_parts)]
         self._rows, self._seen, self._shift = np.zeros((3, shape[0])), 0, 0.0
         self._bad_rows, self._bad_columns = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
         self._bounds: list[tuple[float, float]] = []
         self._tails = (Direction(), Direction())
+        self._counts: NDArray[np.int64] | None = None
 
-    def update(self, part: Floats32, codes: NDArray[np.uint16] | None = None) -> None:
-        """The next rows [a, B], contiguous; a multiple of 32 of them, but for the last slice. ``codes``: their 16-bit patterns."""
-        if self._seen % kernel.BAND or part.shape[1] != self.shape[1]:
-            raise ValueError(f"slices must have {self.shape[1]} columns and a multiple of {kernel.BAND} rows, got {part.shape}.")
+    def update(self, part: Floats32) -> None:
+        """The next rows [a, B], contiguous; a multiple of 32 of them, but for the last slice."""
+        self._check(part)
         bits, clean = part.view(np.int32), True
         if self.careful and not kernel.all_finite(bits.reshape(-1)):
             part, clean = self._without_nonfinite(part), False
             bits = part.view(np.int32)
-        if not self._seen:
-            sample = part.reshape(-1)[:4096]
-            self._shift = float(sample[np.isfinite(sample)].sum(dtype=np.float64)) / sample.size
+        self._start(part.reshape(-1)[:SAMPLE])
         kept = [one.extremes.copy() for one in self._parts]
-        run(self._jobs(part, bits, NO_CODES if self._values is None or codes is None else codes), len(self._parts))
+        self._share_out(part, lambda *where: kernel.sweep(part, bits, NO_CODES, *where))
         if not clean:
             for one, before in zip(self._parts, kept, strict=True):
                 one.extremes[:2] = before[:2]
-        self._add_tails(part)
+        self._add_tails(len(part), lambda rows, columns: part[rows, columns])
         self._seen += len(part)
+
+    def update_patterns(self, codes: Codes) -> None:
+        """The next rows of a 16-bit type as they are stored, [a, B], contiguous; as many as `update` takes."""
+        values = self._values
+        if values is None:
+            raise ValueError("values must be the number of each pattern where rows come as patterns, got none; give them to the pass.")
+        self._check(codes)
+        self._start(values[codes.reshape(-1)[:SAMPLE]])
+        upper = bool(values[1] == UPPER_HALF)
+        self._share_out(codes, lambda *where: kernel.sweep_patterns(codes, values, upper, *where))
+        self._add_tails(len(codes), lambda rows, columns: values[codes[rows, columns]])
+        self._seen += len(codes)
+        self._counts = None
+
+    def _check(self, part: NDArray[Any]) -> None:
+        if self._seen % kernel.BAND or part.shape[1] != self.shape[1]:
+            raise ValueError(f"slices must have {self.shape[1]} columns and a multiple of {kernel.BAND} rows, got {part.shape}.")
+
+    def _start(self, sample: Floats32) -> None:
+        """What powers are taken about: near the mean, so that little cancels."""
+        if not self._seen:
+            self._shift = float(sample[np.isfinite(sample)].sum(dtype=np.float64)) / sample.size
+
+    def _share_out(self, part: NDArray[Any], sweep: Callable[..., None]) -> None:
+        # A slice's shares go to the same sums whichever thread is free first: rounding must not differ from run to run.
+        n_jobs = max(1, min(len(self._parts), round(part.size / LEAST_JOB)))
+        step = -(-len(part) // (kernel.BAND * n_jobs)) * kernel.BAND
+
+        def job(mine: _Sums, start: int) -> Job:
+            end = min(start + step, len(part))
+            where = (start, end, self._seen, self._shift, self._cells, self._rows, mine.columns, mine.thumb, mine.keys, mine.out)
+            return lambda _worker: sweep(*where)
+
+        run([job(mine, start) for mine, start in zip(self._parts, range(0, len(part), step))], len(self._parts))
 
     @property
     def spoiled(self) -> bool:
         """Whether a value that is not finite was met without care: nothing else may then be asked."""
         if self._values is not None:
-            return bool(self._patterns()[~np.isfinite(self._values)].any())
+            half = kernel.N_PATTERNS // 2
+            first = int(np.searchsorted(self._values[:half], np.float32(np.inf)))  # ascending, and after infinity what is no number
+            return bool(self._patterns().reshape(2, half)[:, first:].any())
         infinite = 0x7F800000
         return any(one.extremes[1] >= infinite or -(2**31) < one.extremes[0] <= -infinite - 1 for one in self._parts)
 
     def _patterns(self) -> NDArray[np.int64]:
         """How often each 16-bit pattern occurs."""
-        return np.array([one.keys[: kernel.N_PATTERNS] for one in self._parts]).sum(0, dtype=np.int64)
-
-    def _jobs(self, part: Floats32, bits: NDArray[np.int32], codes: NDArray[np.uint16]) -> list[Any]:
-        # A slice's shares go to the same sums whichever thread is free first: rounding must not differ from run to run.
-        n_jobs = max(1, min(len(self._parts), part.size // LEAST_JOB))
-        step = -(-len(part) // (kernel.BAND * n_jobs)) * kernel.BAND
-
-        def job(mine: _Sums, start: int) -> Any:
-            def work(_worker: int) -> None:
-                end = min(start + step, len(part))
-                kernel.sweep(
-                    part, bits, codes, start, end, self._seen, self._shift, self._cells, self._rows,
-                    mine.columns, mine.thumb, mine.keys, mine.out,
-                )  # fmt: skip
-
-            return work
-
-        return [job(mine, start) for mine, start in zip(self._parts, range(0, len(part), step))]
+        counts = self._counts
+        if counts is None:
+            counts = self._counts = np.array([one.keys for one in self._parts]).sum(0, dtype=np.int64)
+        return counts
 
     def _without_nonfinite(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
         finite = np.isfinite(part)
@@ -165,14 +185,14 @@ class MatrixPass:
             self._bounds.append((float(part[finite].min()), float(part[finite].max())))
         return np.where(finite, part, np.float32(0))
 
-    def _add_tails(self, part: NDArray[np.float32]) -> None:
-        """Groups of 2 and 4 in what is left over by groups of 8, at the end of the rows and of the columns."""
+    def _add_tails(self, n_rows: int, part: Callable[[slice, slice], Floats32]) -> None:
+        """Groups of 2 and 4 in what is left over by groups of 8, at the end of the rows and of the columns of ``part``'s numbers."""
         rows, columns = self.shape
         if columns % 8:
-            _add_tail(self._tails[0], part[:, columns - columns % 8 :], self._seen, columns // 8)
-        last = self._seen + len(part) == rows
+            self._tails[0].add(part(slice(None), slice(columns - columns % 8, None)), self._seen, columns // 8)
+        last = self._seen + n_rows == rows
         if rows % 8 and last:
-            _add_tail(self._tails[1], np.ascontiguousarray(part[len(part) - rows % 8 :].T), 0, rows // 8)
+            self._tails[1].add(np.ascontiguousarray(part(slice(n_rows - rows % 8, None), slice(None)).T), 0, rows // 8)
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -211,6 +231,8 @@ class MatrixPass:
         )
 
     def _total(self, name: str) -> NDArray[Any]:
+        if len(self._parts) == 1:
+            return getattr(self._parts[0], name)
         return np.sum([getattr(one, name) for one in self._parts], axis=0)
 
     def _range(self, n: int) -> tuple[float, float]:
@@ -259,7 +281,7 @@ class MatrixPass:
         for p, (keep, of) in enumerate(PATTERNS):
             n_groups, more = lines * (length // of), tail.conforming.get((keep, of))
             n_bad, n_empty = int(grouped[BAD + p]), int(grouped[EMPTY + (2, 4, 8).index(of)])
-            firsts = [Offender(*(int(v) for v in one.first[axis, p])) for one in self._parts]
+            firsts = [Offender(*one.first[axis, p].tolist()) for one in self._parts]
             if more is not None:
                 n_bad, n_empty = n_bad + more.n_groups - more.n_conforming, n_empty + more.n_empty
                 firsts += [more.first] if more.first is not None else []
@@ -275,17 +297,3 @@ class MatrixPass:
             side: ZeroTiles(n_tiles(*self.shape, side), int(tiled[kernel.TILES + p]), int(tiled[kernel.COVERED + p]))
             for p, side in enumerate(TILE_SIDES)
         }
-
-
-def _add_tail(tail: Direction, matrix: NDArray[np.float32], line: int, eights: int) -> None:
-    """Take in lines of fewer than 8 weights, from ``line`` on, which follow ``eights`` groups of 8."""
-    for keep, of in PATTERNS:
-        if of > matrix.shape[1]:
-            continue
-        new, old = conformance(matrix, keep, of), tail.conforming.get((keep, of))
-        first = None if new.first is None else Offender(new.first.line + line, new.first.group + eights * (8 // of), new.first.nonzeros)
-        if old is not None:
-            first = old.first or first
-            new = Conformance(old.n_groups + new.n_groups, old.n_conforming + new.n_conforming, old.n_empty + new.n_empty, 0, None)
-        tail.conforming[keep, of] = new._replace(first=first)
-        tail.lost[keep, of] = tail.lost.get((keep, of), 0.0) + lost_squares(matrix, keep, of)

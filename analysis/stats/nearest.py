@@ -71,3 +71,17 @@ def spread(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     m2 = square.mean(1).double()
     m3, m4 = (centred * square).mean(1).double(), (square * square).mean(1).double()
     return m2.sqrt(), m3 / m2**1.5, m4 / m2**2 - 3
+
+
+def counted(scores: Tensor, bins: int) -> Tensor:
+    """How many scores of each row [n, m] fall into each of ``bins`` bins of equal width between its lowest and its highest one [n, bins].
+
+    A bin holds its lower edge, the last one both; the counts of a row add up to m. A row whose scores are all equal has them in bin 0.
+    """
+    import torch
+
+    low, high = scores.aminmax(dim=1, keepdim=True)
+    width = torch.where(high > low, high - low, 1.0)
+    found = (scores - low).mul_(bins / width).int().clamp_(max=bins - 1)
+    found += torch.arange(0, len(scores) * bins, bins, dtype=torch.int32, device=scores.device)[:, None]
+    return torch.bincount(found.flatten(), minlength=len(scores) * bins).reshape(len(scores), bins)

@@ -18,13 +18,16 @@ def of_patterns(
     """
     some = np.flatnonzero(counts)
     seen, often = values[some], counts[some].astype(np.float64)
-    away, sums = seen.astype(np.float64) - shift, np.zeros(kernel.N_SUMS)
-    sums[kernel.ABS] = (often * np.abs(seen.astype(np.float64))).sum()
-    sums[kernel.SQRT] = (often * np.sqrt(np.abs(seen))).sum()
+    sizes, sums = np.abs(seen), np.zeros(kernel.N_SUMS)
+    away = seen.astype(np.float64) - shift
+    sums[kernel.ABS] = (often * sizes).sum()
+    sums[kernel.SQRT] = (often * np.sqrt(sizes)).sum()
+    power = often
     for p in range(4):
-        sums[kernel.D1 + p] = (often * away ** (p + 1)).sum()
-    sizes = counts.reshape(2, -1).sum(0)
-    there = np.flatnonzero(sizes)
+        power = power * away
+        sums[kernel.D1 + p] = power.sum()
+    both = counts[: len(counts) // 2] + counts[len(counts) // 2 :]  # of one magnitude with either sign
+    there = np.flatnonzero(both)
     keys = (values[there].view(np.int32) >> KEY_BITS).astype(np.int64)
     low, high = float(seen.min(initial=np.inf)), float(seen.max(initial=-np.inf))
-    return sums, low + 0.0, high + 0.0, MagnitudeCounts(keys, sizes[there], 0, True)
+    return sums, low + 0.0, high + 0.0, MagnitudeCounts(keys, both[there], 0, True)

@@ -17,13 +17,14 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from analysis.spec import Analysis, Figure, Headline, Source, Summaries, UserError, setting
+from analysis.stats.threads import one_thread
 from analysis.weights import checkpoint_diff_figures as figures
 from analysis.weights.checkpoint_diff_adapters import is_adapter, match_adapter
-from analysis.weights.checkpoint_diff_blocks import one_thread
 from analysis.weights.checkpoint_diff_looking import Seen, look_at, spectra
 from analysis.weights.checkpoint_diff_matching import BY_PREFIX, BY_SHAPE, Matching, Pair, match
 from analysis.weights.checkpoint_diff_tables import LAYERS, TABLES, TOTALS
 from analysis.weights.checkpoint_diff_verdict import verdict
+from analysis.weights.values import notes_of, refusal
 from analysis.weights.weight_sparsity import role_of
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class CheckpointDiffConfig:
 
 
 def needs(subject: Any) -> str | None:
-    """Every subject has weights, unless it has none at all."""
-    if next(iter(subject.tensors()), None) is None:
-        return f"{subject.label} has no weight tensors, so there is nothing to compare; give a checkpoint with parameters."
-    return None
+    """There must be weights that can be read."""
+    if (why := refusal(subject)) is not None or next(iter(subject.tensors()), None) is not None:
+        return why
+    return f"{subject.label} has no weight tensors, so there is nothing to compare; give a checkpoint with parameters."
 
 
 def run(config: CheckpointDiffConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -74,6 +75,7 @@ def run(config: CheckpointDiffConfig, inputs: Mapping[str, Any], work: Any) -> I
     yield "diff_layers", _layers(pairs, sums)
     found = _verdict_row(inputs["base"].label, matching, sums)
     yield "diff_verdict", {column: [value] for column, value in found.items()}
+    work.facts["values"] = [f"{inputs[role].label}: {note}" for role in ("model", "base") for note in notes_of(inputs[role], ())]
     work.facts |= {"base": inputs["base"].name, "base_label": inputs["base"].label, "verdict": found["verdict"], "words": found["words"]}
 
 
@@ -266,7 +268,7 @@ CHECKPOINT_DIFF = Analysis(
     slug="checkpoint_diff",
     title="Difference of two checkpoints",
     question="What changed between this model and its base, and where?",
-    version=1,
+    version=2,
     kind="static",
     sources=(
         Source("Mask overlap and its chance level", "intersection over union of non-zero sets; docs/methods.md", "O"),

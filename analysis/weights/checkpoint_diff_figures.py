@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from figures.layer_maps import block_matrices, layer_map
 from figures.spec import Axis, FigureSpec, NothingToDraw
 
 _BASE = ("tensor", "layer", "kind", "role", "shape", "n_weights")
@@ -19,21 +20,18 @@ def _two(provenance: Mapping[str, Any]) -> str:
 
 
 def _matrices(rows: Any) -> Any:
-    inside = rows[rows["layer"].notna() & (rows["shape"].map(len) >= 2)]
+    inside = block_matrices(rows)
     if inside.empty:
         raise NothingToDraw("no matrix inside of blocks was matched, so that there is no picture by layer; see the table of tensors.")
-    return inside.sort_values(["layer", "tensor"])
+    return inside
 
 
 def draw_change(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Relative change per block matrix: layer by role."""
     shown = _matrices(rows).dropna(subset=["relative_change"])
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "relative_change", "changed_share", "n_weights"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("relative_change", "Change", unit="share of the base's norm"),
+    return layer_map(
+        shown,
+        Axis("relative_change", "Change", unit="share of the base's norm"),
         title="Where the weights changed",
         sentence=f"Norm of the difference over the base's norm for {len(shown):,} block matrices, "
         f"{int(shown['n_weights'].sum()):,} weights: {_two(provenance)}. {_said(provenance)}",
@@ -71,12 +69,9 @@ def draw_new_zeros(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     shown = _matrices(rows).query("n_weights > 0").copy()
     shown["new_zero_share"] = shown["n_new_zero"] / shown["n_weights"]
     n_new, n = int(shown["n_new_zero"].sum()), int(shown["n_weights"].sum())
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "new_zero_share", "n_zero", "n_zero_base", "n_weights"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("new_zero_share", "New zeros", unit="share of the matrix"),
+    return layer_map(
+        shown,
+        Axis("new_zero_share", "New zeros", unit="share of the matrix"),
         title="Weights that became zero",
         sentence=f"Share of weights that are zero here and not in the base: {n_new:,} of {n:,} weights of {len(shown):,} block matrices "
         f"({n_new / n:.3%}); {_two(provenance)}.",

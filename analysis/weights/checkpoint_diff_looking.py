@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from analysis.stats.threads import one_thread
+from analysis.weights.blocks import BLOCK, READ, blocks
 from analysis.weights.checkpoint_diff_adapters import Adapted
-from analysis.weights.checkpoint_diff_blocks import BLOCK, READ, blocks, one_thread
 from analysis.weights.checkpoint_diff_matching import Pair
 
 if TYPE_CHECKING:

@@ -3,74 +3,36 @@
 from __future__ import annotations
 
 from analysis.spec import Column, Table
+from analysis.weights.columns import BLOCK, COUNT, KIND, LAYER, ROLE, SHAPE, SHARE, SIZE, optional_share
 
-_SHARE = (0.0, 1.0)
-_COUNT = (0, 1e18)
-_ANY = (0, 1e300)
-
-
-def _change_columns() -> tuple[Column, ...]:
-    """What `PairSums` says, of one tensor or of many."""
-    return (
-        Column("n_weights", "int", "Weights compared: finite in both", unit="weights", range=_COUNT),
-        Column("n_changed", "int", "Weights with another value than in the base", unit="weights", range=_COUNT),
-        Column(
-            "changed_share",
-            "float",
-            "Changed / compared; one minus it is the sparsity of the difference; NULL where none could be compared",
-            unit="share",
-            range=_SHARE,
-            optional=True,
-            evidence="O",
-        ),
-        Column("n_zero", "int", "Exact zeros in the model", unit="weights", range=_COUNT),
-        Column("n_zero_base", "int", "Exact zeros in the base", unit="weights", range=_COUNT),
-        Column("n_new_zero", "int", "Zero in the model, not in the base", unit="weights", range=_COUNT),
-        Column("n_revived", "int", "Zero in the base, not in the model", unit="weights", range=_COUNT),
-        Column(
-            "kept_same_share",
-            "float",
-            "Of the weights that are zero in neither: unchanged ones; NULL where there are none",
-            unit="share",
-            range=_SHARE,
-            optional=True,
-            evidence="O",
-        ),
-        Column(
-            "mask_overlap",
-            "float",
-            "Non-zero in both / non-zero in either (IoU); NULL where both are all zero",
-            unit="share",
-            range=_SHARE,
-            optional=True,
-            evidence="O",
-        ),
-        Column(
-            "mask_chance",
-            "float",
-            "What two random masks of these densities would overlap by; NULL where mask_overlap is",
-            unit="share",
-            range=_SHARE,
-            optional=True,
-            evidence="O",
-        ),
-        Column("cosine", "float", "Cosine of model and base; NULL where either is all zero", range=(-1, 1), optional=True, evidence="O"),
-        Column("norm_ratio", "float", "Norm of the model / norm of the base; NULL where the base is all zero", range=_ANY, optional=True),
-        Column(
-            "relative_change",
-            "float",
-            "Norm of the difference / norm of the base; NULL where the base is all zero and the model is not",
-            range=_ANY,
-            optional=True,
-            evidence="O",
-        ),
-    )
-
-
-_PLACE = (
-    Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
-    Column("kind", "str", "embedding, unembedding, attention, ffn, conv, linear, norm, bias or other, by owner and name"),
+_COUNTS = (
+    Column("n_weights", "int", "Weights compared: finite in both", unit="weights", range=COUNT),
+    Column("n_changed", "int", "Weights with another value than in the base", unit="weights", range=COUNT),
+    optional_share(
+        "changed_share", "Changed / compared; one minus it is the sparsity of the difference; NULL where none could be compared"
+    ),
+    Column("n_zero", "int", "Exact zeros in the model", unit="weights", range=COUNT),
+    Column("n_zero_base", "int", "Exact zeros in the base", unit="weights", range=COUNT),
+    Column("n_new_zero", "int", "Zero in the model, not in the base", unit="weights", range=COUNT),
+    Column("n_revived", "int", "Zero in the base, not in the model", unit="weights", range=COUNT),
 )
+_OVERLAP = (
+    optional_share("kept_same_share", "Of the weights that are zero in neither: unchanged ones; NULL where there are none"),
+    optional_share("mask_overlap", "Non-zero in both / non-zero in either (IoU); NULL where both are all zero"),
+    optional_share("mask_chance", "What two random masks of these densities would overlap by; NULL where mask_overlap is"),
+    Column("cosine", "float", "Cosine of model and base; NULL where either is all zero", range=(-1, 1), optional=True, evidence="O"),
+    Column("norm_ratio", "float", "Norm of the model / norm of the base; NULL where the base is all zero", range=SIZE, optional=True),
+    Column(
+        "relative_change",
+        "float",
+        "Norm of the difference / norm of the base; NULL where the base is all zero and the model is not",
+        range=SIZE,
+        optional=True,
+        evidence="O",
+    ),
+)
+_CHANGE = (*_COUNTS, *_OVERLAP)
+"""What `PairSums` says, of one tensor or of many."""
 
 TENSORS = Table(
     "tensor_diffs",
@@ -81,23 +43,24 @@ TENSORS = Table(
         Column("base_tensor", "str", "Its name in the base"),
         Column("matched", "str", "name, prefix, shape, or adapter: how the two were taken for the same tensor; shape is the weakest"),
         Column("matched_words", "str", "The same in words"),
-        *_PLACE,
-        Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
-        Column("shape", "list[int]", "Sizes of its axes, as stored", range=_COUNT),
+        LAYER,
+        KIND,
+        ROLE,
+        SHAPE,
         Column("dtype", "str", "Type it is stored in"),
         Column("base_dtype", "str", "Type the base's is stored in: rounding to another one changes values, too"),
         Column(
-            "n_nonfinite", "int", "NaN, infinite or beyond 1e150 in either; left out of every other number", unit="weights", range=_COUNT
+            "n_nonfinite", "int", "NaN, infinite or beyond 1e150 in either; left out of every other number", unit="weights", range=COUNT
         ),
-        *_change_columns(),
-        Column("change_norm", "float", "Norm of the difference (Frobenius)", range=_ANY),
-        Column("base_norm", "float", "Norm of the base", range=_ANY),
-        Column("largest_change", "float", "Largest |difference|", range=_ANY),
+        *_CHANGE,
+        Column("change_norm", "float", "Norm of the difference (Frobenius)", range=SIZE),
+        Column("base_norm", "float", "Norm of the base", range=SIZE),
+        Column("largest_change", "float", "Largest |difference|", range=SIZE),
         Column(
             "change_pq_index",
             "float",
             "PQ Index (p = 0.5, q = 1) of the difference: 0 all changed alike, near 1 few carry it; NULL where nothing changed",
-            range=_SHARE,
+            range=SHARE,
             optional=True,
             evidence="C",
         ),
@@ -150,12 +113,12 @@ ROWS = Table(
     ("tensor", "row"),
     (
         Column("tensor", "str", "Its name in the model"),
-        Column("row", "int", "Index along the first axis, from 0", range=_COUNT),
+        Column("row", "int", "Index along the first axis, from 0", range=COUNT),
         Column("axis", "str", "What the first axis counts: output, input (of transposed layers), or stored: not known"),
-        Column("share_of_change", "float", "Of the squared norm of the tensor's difference", unit="share", range=_SHARE, evidence="O"),
-        Column("changed_share", "float", "Changed weights of the row", unit="share", range=_SHARE),
-        Column("change_norm", "float", "Norm of the difference", range=_ANY),
-        Column("base_norm", "float", "Norm of the base's row", range=_ANY),
+        Column("share_of_change", "float", "Of the squared norm of the tensor's difference", unit="share", range=SHARE, evidence="O"),
+        Column("changed_share", "float", "Changed weights of the row", unit="share", range=SHARE),
+        Column("change_norm", "float", "Norm of the difference", range=SIZE),
+        Column("base_norm", "float", "Norm of the base's row", range=SIZE),
     ),
     order=("tensor", "share_of_change"),
 )
@@ -168,9 +131,9 @@ TILES = Table(
         Column("tensor", "str", "Its name in the model"),
         Column("tile_row", "int", "Tile along the first axis, from 0", range=(0, 1e6)),
         Column("tile_column", "int", "Tile across, from 0", range=(0, 1e6)),
-        Column("n_weights", "int", "Weights in the tile", unit="weights", range=_COUNT),
-        Column("changed_share", "float", "Changed weights of the tile", unit="share", range=_SHARE),
-        Column("new_zero_share", "float", "Weights of the tile that are zero in the model and not in the base", unit="share", range=_SHARE),
+        Column("n_weights", "int", "Weights in the tile", unit="weights", range=COUNT),
+        Column("changed_share", "float", "Changed weights of the tile", unit="share", range=SHARE),
+        Column("new_zero_share", "float", "Weights of the tile that are zero in the model and not in the base", unit="share", range=SHARE),
     ),
 )
 
@@ -181,8 +144,8 @@ UNMATCHED = Table(
     (
         Column("side", "str", "model or base"),
         Column("tensor", "str", "Its name"),
-        Column("shape", "list[int]", "Sizes of its axes", range=_COUNT),
-        Column("n_weights", "int", "Its weights", unit="weights", range=_COUNT),
+        Column("shape", "list[int]", "Sizes of its axes", range=COUNT),
+        Column("n_weights", "int", "Its weights", unit="weights", range=COUNT),
         Column("reason", "str", "Why it has no partner"),
     ),
 )
@@ -193,9 +156,9 @@ TOTALS = Table(
     ("scope",),
     (
         Column("scope", "str", "all weights; block matrices (two or more axes, inside blocks); everything else"),
-        Column("n_tensors", "int", "Matched tensors in the scope", unit="tensors", range=_COUNT),
-        Column("n_changed_tensors", "int", "Those with a changed weight", unit="tensors", range=_COUNT),
-        *_change_columns(),
+        Column("n_tensors", "int", "Matched tensors in the scope", unit="tensors", range=COUNT),
+        Column("n_changed_tensors", "int", "Those with a changed weight", unit="tensors", range=COUNT),
+        *_CHANGE,
     ),
     summary=True,
 )
@@ -205,9 +168,9 @@ LAYERS = Table(
     "A row per block and kind of matched tensor.",
     ("layer", "kind"),
     (
-        Column("layer", "int", "Index of the block, from 0", range=(0, 1e6)),
+        BLOCK,
         Column("kind", "str", "attention, ffn, norm, bias, ..., by owner and name"),
-        *_change_columns(),
+        *_CHANGE,
     ),
     summary=True,
 )
@@ -225,11 +188,11 @@ VERDICT = Table(
         ),
         Column("words", "str", "The reasons in a sentence"),
         Column("base", "str", "The base's label"),
-        Column("n_matched", "int", "Matched tensors", unit="tensors", range=_COUNT),
-        Column("n_by_prefix", "int", "Of them by names behind another prefix", unit="tensors", range=_COUNT),
-        Column("n_by_shape", "int", "Of them by shape and order alone", unit="tensors", range=_COUNT),
-        Column("n_unmatched", "int", "Tensors without a partner, of both sides", unit="tensors", range=_COUNT),
-        Column("n_unmatched_weights", "int", "Their weights", unit="weights", range=_COUNT),
+        Column("n_matched", "int", "Matched tensors", unit="tensors", range=COUNT),
+        Column("n_by_prefix", "int", "Of them by names behind another prefix", unit="tensors", range=COUNT),
+        Column("n_by_shape", "int", "Of them by shape and order alone", unit="tensors", range=COUNT),
+        Column("n_unmatched", "int", "Tensors without a partner, of both sides", unit="tensors", range=COUNT),
+        Column("n_unmatched_weights", "int", "Their weights", unit="weights", range=COUNT),
     ),
     summary=True,
 )

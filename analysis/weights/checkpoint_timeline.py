@@ -2,28 +2,38 @@
 
 1. One threshold for the whole series: the magnitude below which the chosen share of the last checkpoint's matrices lies (METHODS A1).
 2. Checkpoint by checkpoint, one tensor at a time beside the same tensor of the checkpoint before: zeros, near zeros, weights below the
-   threshold, norms, PQ Index, and what changed; and, as `weight_sparsity` has them, groups of N of M, tiles, dead rows and columns,
-   concentration, and what each matrix is pruned to; of matrices that are not too wide, ranks and outliers as `weight_spectrum` has them.
+   threshold, norms, PQ Index, what changed and how alike the two are; and, as `weight_sparsity` has them, groups of N of M, tiles, dead
+   rows and columns, concentration, and what each matrix is pruned to; of matrices that are not too wide, ranks and outliers as
+   `weight_spectrum` has them.
 3. Over the series: the largest jump of each share, the deviation from the cubic pruning schedule (A4), phases of the PQ Index (A12), and
    the step at which each matrix changed its structure.
+
+What is as large as a run of one checkpoint is left out, and that is said (`LEFT_OUT`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.spec import Analysis, Figure, Headline, IncompatibleSubject, Source, Summaries, setting
+from analysis.stats.threads import one_thread
 from analysis.weights import checkpoint_timeline_figures as figures
-from analysis.weights.checkpoint_diff_blocks import one_thread
 from analysis.weights.checkpoint_timeline_findings import findings
 from analysis.weights.checkpoint_timeline_measuring import Level, measure, quantile
 from analysis.weights.checkpoint_timeline_structure import ScopeSums, look, measure_rows, structure_row
 from analysis.weights.checkpoint_timeline_tables import TABLES, TENSORS
+from analysis.weights.values import notes_of, refusal
 from analysis.weights.weight_sparsity import role_of
 
 ALL, MATRICES = "all weights", "matrices"
+LEFT_OUT = (
+    "Left out at every step, for their size: histograms, profiles of rows and columns, dead lines one by one, curves of singular values, "
+    "factorisations, scales of norms and layer ratios; ask weight_sparsity, weight_spectrum or layer_ratios of one checkpoint."
+)
+_LIKENESS = ("relative_change", "mask_overlap", "mask_chance", "cosine", "norm_ratio")
+"""Numbers of `comparing.PairSums` that are columns of the same name."""
 MEMORY = 10**9
 """Bytes beside Python and its libraries: slices of a tensor and of the one before, and the rows of a checkpoint."""
 
@@ -44,7 +54,7 @@ class CheckpointTimelineConfig:
     )
     phase_tolerance: float = setting(0.01, help="Moves of the PQ Index up to this size are no turn of a phase", ge=0.0, le=1.0)
     rank_side: int = setting(
-        512,
+        1024,
         help="Ranks and outliers of matrices whose shorter side is at most this, which takes longer than all else; 0 for none",
         unit="rows or columns",
         ge=0,
@@ -57,7 +67,8 @@ def run(config: CheckpointTimelineConfig, inputs: Mapping[str, Any], work: Any) 
     import numpy as np
 
     series = inputs["model"].series
-    has_blocks = any(_in_block(tensor) for tensor in _tensors(series[-1]).values())
+    last = _tensors(series[-1]).values()
+    has_blocks = any(_in_block(tensor) for tensor in last)
     for _ in work.units(["last checkpoint"], what="threshold"):
         threshold = _threshold(series[-1], has_blocks, config.level)
         work.save_state({"threshold": np.array([threshold])})
@@ -73,8 +84,16 @@ def run(config: CheckpointTimelineConfig, inputs: Mapping[str, Any], work: Any) 
         yield from taken.rows()
         work.save_state(taken.state())
     rows, facts = findings(series, dict(work.states("checkpoints")), config.phase_tolerance)
-    work.facts |= {"threshold": threshold, "level": config.level, "has_blocks": has_blocks} | facts
+    work.facts |= {"threshold": threshold, "level": config.level, "has_blocks": has_blocks, "left_out": _left_out(last, config)} | facts
+    work.facts["values"] = notes_of(inputs["model"], list(last))
     yield from rows
+
+
+def _left_out(tensors: Iterable[Any], config: CheckpointTimelineConfig) -> str:
+    shapes = [tensor.matrix_shape for tensor in tensors if tensor.matrix_shape and tensor.kind != "norm"]
+    n = sum(min(shape[1:]) > config.rank_side for shape in shapes)
+    who, whose = ("1 matrix has", "its") if n == 1 else (f"{n:,} matrices have", "their")
+    return LEFT_OUT + (f" {who} no ranks and outliers, since {whose} shorter side is above {config.rank_side:,}." if n else "")
 
 
 class _Checkpoint:
@@ -176,7 +195,7 @@ def level_of(seen: Level) -> dict[str, Any]:
         "changed_share": None if change is None else change.changed_share,
         "change_norm": None if change is None else change.square_change**0.5,
         "before_norm": None if change is None else change.square_base**0.5,
-        "relative_change": None if change is None else change.relative_change,
+        **{name: None if change is None else getattr(change, name) for name in _LIKENESS},
     }
 
 
@@ -225,7 +244,7 @@ CHECKPOINT_TIMELINE = Analysis(
     slug="checkpoint_timeline",
     title="Timeline of checkpoints",
     question="When, how abruptly and in which phases did the weights become sparse over training?",
-    version=2,
+    version=3,
     kind="static",
     sources=(
         Source("The Emergence of Essential Sparsity in Large Pre-trained Models", "Jaiswal et al., NeurIPS 2023, arXiv 2306.03805", "K"),
@@ -241,6 +260,7 @@ CHECKPOINT_TIMELINE = Analysis(
         Figure("schedule", "Zeros beside the cubic schedule", "timeline", figures.draw_schedule),
         Figure("structure", "Structure over training", "timeline_scope_measures", figures.draw_structure),
         Figure("concentration", "Concentration over training", "timeline_scope_measures", figures.draw_concentration),
+        Figure("likeness", "Likeness to the checkpoint before", "timeline", figures.draw_likeness),
         Figure("pq_index", "PQ Index over training", "timeline", figures.draw_pq_index),
         Figure(
             "change",
@@ -250,6 +270,7 @@ CHECKPOINT_TIMELINE = Analysis(
             ("step", "layer", "change_norm", "before_norm"),
         ),
     ),
+    needs=refusal,
     takes="series",
     memory=lambda config, facts: MEMORY,
     headlines=headlines,

@@ -139,6 +139,31 @@ def draw_concentration(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     )
 
 
+def draw_likeness(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
+    """Mask overlap, its chance level, cosine and ratio of norms with the checkpoint before, over steps."""
+    shown = _matrices(rows)
+    names = {
+        "mask_overlap": "mask overlap",
+        "mask_chance": "mask overlap by chance",
+        "cosine": "cosine",
+        "norm_ratio": "norm / norm before",
+    }
+    data = shown.melt(["step"], list(names), "what", "value").dropna(subset=["value"])
+    if data.empty:
+        raise NothingToDraw("no matrix of the series has one like it in the checkpoint before, so that nothing is compared.")
+    data["what"] = data["what"].map(names)
+    return FigureSpec(
+        kind="line",
+        data=data.reset_index(drop=True),
+        x=_steps(shown),
+        y=Axis("value", "Likeness"),
+        series=Series("what", "Measure", tuple(names.values())),
+        title="How alike each checkpoint is to the one before",
+        sentence=f"All matrices together beside those of the checkpoint before, {_of(shown, provenance)}; 1: no change.",
+        notes=("Mask overlap: weights that are not zero in both / in at least one of the two; without zeros it is 1, and by chance, too.",),
+    )
+
+
 def draw_change(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Relative change since the checkpoint before, step by layer."""
     inside = rows[rows["layer"].notna() & rows["change_norm"].notna()]

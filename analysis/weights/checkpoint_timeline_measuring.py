@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
-from analysis.weights.checkpoint_diff_blocks import blocks
+from analysis.weights.blocks import blocks
 
 if TYPE_CHECKING:
     import torch

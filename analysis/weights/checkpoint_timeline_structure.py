@@ -67,6 +67,7 @@ def _groups(found: Any) -> Iterator[Measured]:
 
     if found.n_nonfinite:
         return
+    energy = min(max(found.square_sum * found.unit * found.unit, 1e-300), 1e300)  # a float's range, which squares may leave
     for along, direction in (("input", found.along_input), ("output", found.along_output)):
         for pattern, groups in direction.conforming.items():
             detail = f"{name_of(*pattern)}, {along}"
@@ -74,7 +75,7 @@ def _groups(found: Any) -> Iterator[Measured]:
                 yield Measured("conforming_share", detail, groups.n_conforming, groups.n_groups)
             kept = retained(direction.lost[pattern], found.square_sum)
             if kept is not None:
-                yield Measured("retained_energy", detail, kept * found.square_sum, found.square_sum)
+                yield Measured("retained_energy", detail, kept * energy, energy)
 
 
 def _tiles(found: Any) -> Iterator[Measured]:

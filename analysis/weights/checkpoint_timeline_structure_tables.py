@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from analysis.spec import Column, Table
+from analysis.weights.columns import COUNT, KIND, LAYER, ROLE, STEP, STRUCTURE, STRUCTURE_SHARE, TENSOR
 
-_COUNT = (0, 1e18)
-_STEP = Column("step", "int", "The checkpoint's number, from its name", unit="steps", range=_COUNT)
-_TENSOR = Column("tensor", "str", "Name of the parameter")
 _PLACE = (
-    _STEP,
-    _TENSOR,
-    Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
-    Column("kind", "str", "embedding, unembedding, attention, ffn, conv, linear, norm, bias or other, by owner and name"),
-    Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
+    STEP,
+    TENSOR,
+    LAYER,
+    KIND,
+    ROLE,
 )
 _MEASURE = (
     Column(
@@ -38,10 +36,10 @@ SCOPE_MEASURES = Table(
     "A row per checkpoint, scope and measure.",
     ("step", "scope", "measure", "detail"),
     (
-        _STEP,
+        STEP,
         Column("scope", "str", "all weights; matrices: those inside blocks, or all where there are no blocks"),
         *_MEASURE,
-        Column("n_tensors", "int", "Tensors that have the measure", unit="tensors", range=_COUNT),
+        Column("n_tensors", "int", "Tensors that have the measure", unit="tensors", range=COUNT),
         Column(
             "value",
             "float",
@@ -53,30 +51,14 @@ SCOPE_MEASURES = Table(
     ),
 )
 
-_STRUCTURE = Column(
-    "structure",
-    "str",
-    "What its zeros make it: dense (at most 1 % zeros), rows, columns, rows and columns, N of M kept, blocks of a side, unstructured, "
-    "all zero, constant; not finite; or vector",
-    evidence="O",
-)
-
 STRUCTURES = Table(
     "timeline_structures",
     "A row per checkpoint and weight tensor: what it is pruned to.",
     ("step", "tensor"),
     (
         *_PLACE,
-        _STRUCTURE,
-        Column(
-            "structure_share",
-            "float",
-            "Zeros that lie in that structure / zeros; NULL where there is none",
-            unit="share of the zeros",
-            range=(0.0, 1.0),
-            optional=True,
-            evidence="O",
-        ),
+        STRUCTURE,
+        STRUCTURE_SHARE,
     ),
 )
 
@@ -85,11 +67,11 @@ TURNS = Table(
     "A row per change of a matrix' structure from one checkpoint to the next: those inside blocks, or all where there are no blocks.",
     ("tensor", "step"),
     (
-        _TENSOR,
-        Column("step", "int", "First checkpoint with the new structure", unit="steps", range=_COUNT),
-        Column("before_step", "int", "Last checkpoint before it that has the matrix", unit="steps", range=_COUNT),
+        TENSOR,
+        Column("step", "int", "First checkpoint with the new structure", unit="steps", range=COUNT),
+        Column("before_step", "int", "Last checkpoint before it that has the matrix", unit="steps", range=COUNT),
         Column("before", "str", "What the matrix was there", evidence="O"),
-        _STRUCTURE,
+        STRUCTURE,
     ),
 )
 

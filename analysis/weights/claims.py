@@ -14,7 +14,11 @@ from analysis.stats.patterns import PATTERNS, name_of
 Groups = NDArray[np.int64]
 """[5 patterns, groups, conforming groups, line, group and non-zeros of the first against it (-1 where there is none)]."""
 
-_NAMED = re.compile(r"(?<![0-9])(\d)\s?(?::|[-_]?of[-_]?)\s?(\d)(?![0-9])", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(?P<shard>part|shard|split|piece|chunk|file|model|weights|checkpoint|ckpt|consolidated)?(?<![0-9])[-_. ]?(\d)(?::|of)(\d)(?![0-9])",
+    re.IGNORECASE,
+)
+"""``2:4`` and ``2of4``; with marks between them, or behind such a word, they are the number of a shard."""
 
 
 def groups_array(direction: Any) -> Groups:
@@ -34,8 +38,8 @@ def claims_of(setting: str, names: Sequence[str], matrices: Mapping[str, Groups]
         return [([name_of(*p) for p in PATTERNS].index(setting), "the setting")]
     for name in names:
         for match in _NAMED.finditer(name):
-            pattern = (int(match[1]), int(match[2]))
-            if pattern in PATTERNS:
+            pattern = (int(match[2]), int(match[3]))
+            if pattern in PATTERNS and not (match["shard"] and ":" not in match[0]):
                 return [(PATTERNS.index(pattern), f"its name, {name}")]
     whole = np.array([(groups[:, 0] > 0) & (groups[:, 1] == groups[:, 0]) for groups in matrices.values()])
     order = sorted(range(len(PATTERNS)), key=lambda p: (PATTERNS[p][0] / PATTERNS[p][1], PATTERNS[p][1]))

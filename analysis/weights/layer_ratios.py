@@ -18,6 +18,7 @@ from typing import Any
 from analysis.spec import Analysis, Figure, Source, setting
 from analysis.weights.layer_ratios_figures import FIGURES
 from analysis.weights.layer_ratios_tables import RATIO_ROWS, RATIO_TENSORS, RATIO_TOTALS, TABLES
+from analysis.weights.values import notes_of, refusal
 from analysis.weights.weight_sparsity import role_of
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -46,8 +47,8 @@ class LayerRatiosConfig:
 
 def needs(subject: Any) -> str | None:
     """Something must share out."""
-    if any(len(t.shape) >= 2 and t.numel for t in subject.tensors()):
-        return None
+    if (why := refusal(subject)) is not None or any(len(t.shape) >= 2 and t.numel for t in subject.tensors()):
+        return why
     return f"{subject.label} has no weights with two or more axes, so there is nothing to share out; give a checkpoint with matrices."
 
 
@@ -74,6 +75,7 @@ def run(config: LayerRatiosConfig, inputs: Mapping[str, Any], work: Any) -> Iter
         "own_density": own,
         "n_tensors": len(counts),
         "n_weights": n,
+        "values": notes_of(inputs["model"], list(tensors.values())),
     }
     layers = Layers(tensors, counts, thresholds, dict(work.states("thresholds")), config)
     for level in levels:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from analysis.spec import Column, Table
+from analysis.weights.columns import COUNT, LAYER, MATRIX_KIND, ROLE, SHARE, TENSOR, optional_share
 
-_SHARE = (0.0, 1.0)
-_COUNT = (0, 1e18)
 _METHOD = (
     "uniform; uniform+ (first convolution dense, last matrix at least 20 %); er and erk (Erdos-Renyi, by sizes of axes); global (one "
     "threshold on |w|); global_floor (the same, with a least number of weights per tensor); lamp (one threshold on LAMP scores)"
@@ -16,21 +15,21 @@ RATIO_TENSORS = Table(
     "A row per weight tensor that shares out: matrices, stacks of them and convolutions; tied ones once, vectors left out.",
     ("tensor",),
     (
-        Column("tensor", "str", "Name of the parameter"),
-        Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
-        Column("kind", "str", "embedding, unembedding, attention, ffn, conv, linear or other, by owner and name"),
-        Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
+        TENSOR,
+        LAYER,
+        MATRIX_KIND,
+        ROLE,
         Column(
             "shape",
             "list[int]",
             "Sizes of the axes of one matrix: outputs, inputs, kernel; of a stack, of each of its matrices",
-            range=_COUNT,
+            range=COUNT,
         ),
-        Column("n_matrices", "int", "Matrices in the tensor: more than one where experts are stacked", range=_COUNT),
-        Column("n_weights", "int", "Number of weights; what is not finite counts as the largest", unit="weights", range=_COUNT),
-        Column("n_zero", "int", "Exact zeros", unit="weights", range=_COUNT),
+        Column("n_matrices", "int", "Matrices in the tensor: more than one where experts are stacked", range=COUNT),
+        Column("n_weights", "int", "Number of weights; what is not finite counts as the largest", unit="weights", range=COUNT),
+        Column("n_zero", "int", "Exact zeros", unit="weights", range=COUNT),
         Column(
-            "own_density", "float", "Weights that are not zero / weights: what the checkpoint has", unit="share", range=_SHARE, evidence="C"
+            "own_density", "float", "Weights that are not zero / weights: what the checkpoint has", unit="share", range=SHARE, evidence="C"
         ),
         Column("exact", "bool", "Whether the order of its magnitudes is known exactly: so for every 16-bit type; else to 1 part in 2,048"),
     ),
@@ -41,15 +40,15 @@ RATIO_ROWS = Table(
     "A row per weight tensor, method and overall density: the density the method would give this tensor.",
     ("density", "method", "tensor"),
     (
-        Column("density", "float", "Overall density asked for: kept / all weights of `ratio_tensors`", unit="share", range=_SHARE),
+        Column("density", "float", "Overall density asked for: kept / all weights of `ratio_tensors`", unit="share", range=SHARE),
         Column("method", "str", _METHOD),
-        Column("tensor", "str", "Name of the parameter"),
-        Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
-        Column("role", "str", "Name without the block's index"),
-        Column("n_weights", "int", "Number of weights in the tensor", unit="weights", range=_COUNT),
-        Column("tensor_density", "float", "Kept / weights of this tensor under the method", unit="share", range=_SHARE, evidence="C"),
+        TENSOR,
+        LAYER,
+        ROLE,
+        Column("n_weights", "int", "Number of weights in the tensor", unit="weights", range=COUNT),
+        Column("tensor_density", "float", "Kept / weights of this tensor under the method", unit="share", range=SHARE, evidence="C"),
         Column(
-            "own_density", "float", "Weights that are not zero / weights: what the checkpoint has", unit="share", range=_SHARE, evidence="C"
+            "own_density", "float", "Weights that are not zero / weights: what the checkpoint has", unit="share", range=SHARE, evidence="C"
         ),
         Column("collapsed", "bool", "Whether less than one weight is kept: nothing gets through this tensor any more", evidence="C"),
         Column(
@@ -64,51 +63,43 @@ RATIO_TOTALS = Table(
     "A row per method and overall density: what it comes to over all tensors.",
     ("density", "method"),
     (
-        Column("density", "float", "Overall density asked for", unit="share", range=_SHARE),
+        Column("density", "float", "Overall density asked for", unit="share", range=SHARE),
         Column("method", "str", _METHOD),
         Column(
             "is_shown", "bool", "Whether the figures per layer show this density: the checkpoint's own where it is pruned, else the setting"
         ),
-        Column("n_tensors", "int", "Tensors that share out", unit="tensors", range=_COUNT),
-        Column("n_weights", "int", "Weights in them, tied ones once", unit="weights", range=_COUNT),
+        Column("n_tensors", "int", "Tensors that share out", unit="tensors", range=COUNT),
+        Column("n_weights", "int", "Weights in them, tied ones once", unit="weights", range=COUNT),
         Column(
             "reached",
             "float",
             "Kept / all weights under the method; below `density` where more weights are zero already; NULL where it is infeasible",
             unit="share",
-            range=_SHARE,
+            range=SHARE,
             optional=True,
         ),
-        Column(
+        optional_share(
             "least_density",
-            "float",
             "Least density of any tensor; NULL where infeasible",
-            unit="share",
-            range=_SHARE,
-            optional=True,
-            evidence="C",
+            "C",
         ),
         Column(
-            "n_collapsed", "int", "Tensors that keep less than one weight; NULL where infeasible", range=_COUNT, optional=True, evidence="C"
+            "n_collapsed", "int", "Tensors that keep less than one weight; NULL where infeasible", range=COUNT, optional=True, evidence="C"
         ),
-        Column("n_repaired", "int", "Tensors the floor lifted; NULL where infeasible", range=_COUNT, optional=True, evidence="C"),
+        Column("n_repaired", "int", "Tensors the floor lifted; NULL where infeasible", range=COUNT, optional=True, evidence="C"),
         Column(
             "least_kept",
             "int",
             "The floor of global_floor; NULL for other methods",
             unit="weights",
-            range=_COUNT,
+            range=COUNT,
             optional=True,
             evidence="C",
         ),
-        Column(
+        optional_share(
             "distance",
-            "float",
             "Mean |own density - density under the method| over tensors, weighted by size; NULL where infeasible",
-            unit="share",
-            range=_SHARE,
-            optional=True,
-            evidence="C",
+            "C",
         ),
         Column("exact", "bool", "Whether counts are exact: false for lamp on wide types, where magnitudes are known to 1 part in 2,048"),
         Column("infeasible", "str", "Why the method has no densities here, as a sentence; NULL where it has", optional=True),

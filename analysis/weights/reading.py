@@ -6,29 +6,32 @@ the first stored axis. Of vectors only what is no matter of lines is meant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.spec import UserError
+from analysis.stats.group_directions import Direction
 from analysis.stats.magnitudes import EXACT_TYPES, MagnitudeCounts, as_float32
-from analysis.stats.matrix_pass import Direction, MatrixNumbers, MatrixPass
+from analysis.stats.matrix_pass import MatrixNumbers, MatrixPass
 from analysis.stats.moments import merge_moments
 from analysis.stats.patterns import Conformance, Offender, ZeroTiles
-from analysis.weights.checkpoint_diff_blocks import one_thread
+from analysis.weights.matrices import unit_near
 
 SLICE = 1 << 24
 """Weights read at a time of a tensor in a file: 64 MB of float32, whatever its size."""
+MOST = 1e280
+"""Largest magnitude of a weight: the sums over the largest tensors stay below 1e300, which is the most a column holds."""
 LINE = 4096
 """Weights in a line of a vector."""
 WIDENED = 1 << 18
-"""Weights of other types widened to float32 at a time and thread, in a buffer that stays in the cache."""
-
-Slices = Iterator[tuple[NDArray[np.float32], NDArray[np.uint16] | None, NDArray[np.float32] | None]]
-"""Rows as float32; of 16-bit types also their patterns as stored, and the number of each of the 65,536 patterns."""
+"""Weights of other types than 16 and 32 bits widened to float32 at a time and thread, in a buffer that stays in the cache."""
+LEAST_PATTERNS = 1 << 16
+"""Weights of a 16-bit type from which on counting its 65,536 patterns is less than widening it first."""
 
 
 @dataclass
@@ -59,75 +62,90 @@ class TensorNumbers:
     along_input: Direction
     along_output: Direction
     tiles: dict[int, ZeroTiles]
+    unit: float = 1.0
+    """What a value of 1 stands for: all sums, bounds and magnitudes here are of the weights divided by it. A power of two."""
 
 
 def read_numbers(info: Any, threads: int = 1) -> TensorNumbers:
     """All numbers of one tensor (a `TensorInfo`). Memory: one slice and a few numbers per line.
 
-    ``threads`` are those of the compiled loops. torch keeps to one: widening slice by slice is many small steps, for each of which its
-    threads would wait for each other, and on a busy machine that costs many times the work itself.
+    ``threads`` are those of the compiled loops. torch is best kept to one meanwhile (`threads.one_thread`): widening slice by slice is
+    many small steps, for each of which its threads would wait for each other, and on a busy machine that costs many times the work.
     """
-    with one_thread():
-        return _read_numbers(info, threads)
-
-
-def _read_numbers(info: Any, threads: int) -> TensorNumbers:
     turned = info.input_axis is not None and info.input_axis == int(info.stacked) and len(info.shape) == 2 + int(info.stacked)
-    found = []
+    found, unit = [], _unit_of(info)
     for careful in (False, True):
-        found = list(_matrices(info, threads, careful))
+        found = list(_matrices(info, threads, careful, unit))
         if all(found):
             break
     done = [one for one in found if one is not None]
-    return _together(done, turned=turned, is_matrix=info.matrix_shape is not None)
+    return replace(_together(done, turned=turned, is_matrix=info.matrix_shape is not None), unit=unit)
 
 
-def _matrices(info: Any, threads: int, careful: bool) -> Iterator[MatrixNumbers | None]:
+def _unit_of(info: Any) -> float:
+    """The unit that keeps a tensor of 64 bits within the range of 32; 1 of all others."""
+    if info.dtype != "float64":
+        return 1.0
+    parts = info.read_slices(_step(info.numel // info.shape[0], SLICE) if info.shape else 1)
+    largest = max(float(part.abs().nan_to_num(0.0, 0.0, 0.0).max()) for part in parts)
+    if largest > MOST:
+        raise UserError(
+            f"weights must be at most {MOST:g}, so that their sums can be held, got {largest:.3g} in {info.name}; "
+            "divide the checkpoint by a constant."
+        )
+    return unit_near(largest)
+
+
+def _matrices(info: Any, threads: int, careful: bool, unit: float) -> Iterator[MatrixNumbers | None]:
     """Of each stored matrix; None where its pass was spoiled, and nothing after it."""
-    exact = info.dtype in EXACT_TYPES
-    for shape, slices in _stored(info, threads):
+    for shape, parts in _stored(info):
         one = None
-        for part, codes, values in slices:
-            one = one or MatrixPass(shape, exact=exact, threads=threads, careful=careful, values=values)
-            one.update(part, codes)
+        for part in parts:
+            values = None if careful or shape[0] * shape[1] < LEAST_PATTERNS else _values_of(part.dtype)
+            one = one or MatrixPass(shape, exact=info.dtype in EXACT_TYPES, threads=threads, careful=careful, values=values)
+            if values is not None:
+                one.update_patterns(_patterns(part.detach()))
+                continue
+            for piece in _widened(part.detach(), threads, unit):
+                one.update(piece)
         if one is None or one.spoiled:
             yield None
             return
         yield one.end()
 
 
-def _stored(info: Any, threads: int) -> Iterator[tuple[tuple[int, int], Slices]]:
-    """Each matrix as it lies in storage: its shape, and slices of its rows."""
+def _stored(info: Any) -> Iterator[tuple[tuple[int, int], Iterable[Any]]]:
+    """Each matrix as it lies in storage: its shape, and its rows as tensors."""
     if info.stacked:
         for part in info.read_slices(max(1, SLICE // max(1, info.numel // info.shape[0]))):
             for matrix in part:
-                yield (matrix.shape[0], matrix.shape[1]), _slices(matrix, threads)
+                yield (matrix.shape[0], matrix.shape[1]), (matrix,)
         return
     if info.matrix_shape is None:
-        yield from _vector(info, threads)
+        yield from _vector(info)
         return
     _, rows, columns = info.matrix_shape
     if info.input_axis == 0 and len(info.shape) > 2:
-        yield (rows, columns), _slices(info.matrices()[0], threads)
+        yield (rows, columns), (info.matrices()[0],)
         return
     if info.input_axis == 0:
         rows, columns = columns, rows
     step = _step(columns, SLICE)
     if rows <= step or info.shape[0] != rows:
-        yield (rows, columns), _slices(info.read().reshape(rows, columns), threads)
+        yield (rows, columns), (info.read().reshape(rows, columns),)
     else:
-        yield (rows, columns), (one for part in info.read_slices(step) for one in _slices(part.reshape(-1, columns), threads))
+        yield (rows, columns), (part.reshape(-1, columns) for part in info.read_slices(step))
 
 
-def _vector(info: Any, threads: int) -> Iterator[tuple[tuple[int, int], Slices]]:
+def _vector(info: Any) -> Iterator[tuple[tuple[int, int], Iterable[Any]]]:
     """A vector as lines of `LINE` weights, so that a very long one keeps no number per weight; and what is left over."""
     for part in info.read_slices(SLICE):
         flat = part.reshape(-1)
         whole = len(flat) // LINE * LINE
         if whole:
-            yield (whole // LINE, LINE), _slices(flat[:whole].reshape(-1, LINE), threads)
+            yield (whole // LINE, LINE), (flat[:whole].reshape(-1, LINE),)
         if whole < len(flat):
-            yield (1, len(flat) - whole), _slices(flat[whole:].reshape(1, -1), threads)
+            yield (1, len(flat) - whole), (flat[whole:].reshape(1, -1),)
 
 
 def _step(columns: int, size: int) -> int:
@@ -135,29 +153,39 @@ def _step(columns: int, size: int) -> int:
     return max(1, size // columns // 32) * 32
 
 
-def _slices(matrix: Any, threads: int) -> Slices:
-    """Slices of rows as float32, contiguous: the tensor's own memory where it can be, else a buffer the next slice will overwrite."""
+def _patterns(matrix: Any) -> NDArray[np.uint16]:
+    """The patterns of a 16-bit type as they are stored."""
     import torch
 
-    matrix = matrix.detach()
+    return matrix.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
+
+
+def _widened(matrix: Any, threads: int, unit: float) -> Iterator[NDArray[np.float32]]:
+    """Rows as float32, contiguous: the tensor's own memory where it can be, else a buffer the next piece will overwrite.
+
+    ``unit``: what 64-bit ones are divided by first.
+    """
+    import torch
+
     if matrix.dtype == torch.float32 and matrix.is_contiguous() and matrix.device.type == "cpu":
-        yield matrix.numpy(), None, None
+        yield matrix.numpy()
         return
-    values, buffer = (_values_of(matrix.dtype) if matrix.dtype in (torch.bfloat16, torch.float16) else None), None
+    buffer = None
     for part in matrix.split(_step(matrix.shape[1], WIDENED * threads)):
         if part.dtype == torch.float64:
-            yield np.ascontiguousarray(as_float32(part.cpu().numpy())), None, None
+            yield np.ascontiguousarray(as_float32((part / unit).cpu().numpy()))
             continue
         buffer = part.new_empty(part.shape, dtype=torch.float32, device="cpu") if buffer is None else buffer
-        codes = None if values is None else part.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
-        yield buffer[: len(part)].copy_(part).numpy(), codes, values
+        yield buffer[: len(part)].copy_(part).numpy()
 
 
 @lru_cache
-def _values_of(dtype: Any) -> NDArray[np.float32]:
-    """The number each pattern of a 16-bit type stands for, [65,536]."""
+def _values_of(dtype: Any) -> NDArray[np.float32] | None:
+    """The number each pattern of a 16-bit type of torch stands for, [65,536]; None of other types."""
     import torch
 
+    if dtype not in (torch.bfloat16, torch.float16):
+        return None
     return torch.from_numpy(np.arange(1 << 16, dtype=np.uint16).view(np.int16)).view(dtype).float().numpy()
 
 

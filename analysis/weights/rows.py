@@ -59,14 +59,14 @@ def tensor_row(tensor: Any, found: TensorNumbers, near: float) -> dict[str, Any]
         "n_nonfinite": found.n_nonfinite,
         "zero_share": found.n_zero / n,
         "near_zero_share": n_near / n,
-        "l1": found.l1,
-        "l2": found.square_sum**0.5,
-        "rms": rms,
-        "max_abs": max(abs(found.low), abs(found.high)),
-        "lowest": found.low,
-        "highest": found.high,
-        "mean": mean,
-        "std": (m2 / found.n) ** 0.5 if found.n else 0.0,
+        "l1": found.l1 * found.unit,
+        "l2": found.square_sum**0.5 * found.unit,
+        "rms": rms * found.unit,
+        "max_abs": max(abs(found.low), abs(found.high)) * found.unit,
+        "lowest": found.low * found.unit,
+        "highest": found.high * found.unit,
+        "mean": mean * found.unit,
+        "std": (m2 / found.n) ** 0.5 * found.unit if found.n else 0.0,
         "constant": found.n > 0 and found.low == found.high,
         "n_zero_rows": len(zero_lines(found, "row")),
         "n_zero_columns": len(zero_lines(found, "column")),
@@ -113,7 +113,7 @@ def structure_of(found: TensorNumbers) -> tuple[str, float | None]:
 
 def histogram_rows(name: str, found: TensorNumbers) -> Rows:
     """Fixed bins of |w| that are not empty."""
-    sizes, edges = found.magnitudes.fixed_bins(), magnitude_edges()
+    sizes, edges = found.magnitudes.fixed_bins(found.unit), magnitude_edges()
     bins = np.flatnonzero(sizes)
     lows, highs = np.append(0.0, edges), np.append(edges, np.inf)
     return {
@@ -141,32 +141,28 @@ def matrix_rows(tensor: Any, found: TensorNumbers, listed: int) -> Iterator[tupl
 
 def pattern_rows(tensor: Any, found: TensorNumbers) -> Rows:
     """Ten rows: five patterns along the input and along the output."""
-    rows: Rows = {}
-    for along, direction in (("input", found.along_input), ("output", found.along_output)):
-        for keep, of in PATTERNS:
-            groups = direction.conforming[keep, of]
-            first = groups.first or (None, None, None)
-            one = {
-                "tensor": tensor.name,
-                "layer": tensor.layer,
-                "role": role_of(tensor),
-                "along": along,
-                "pattern": name_of(keep, of),
-                "keep": keep,
-                "of": of,
-                "n_groups": groups.n_groups,
-                "n_conforming": groups.n_conforming,
-                "n_empty": groups.n_empty,
-                "n_left_over": groups.n_left_over,
-                "conforming_share": groups.share,
-                "retained_energy": retained(direction.lost[keep, of], found.square_sum),
-                "first_line": first[0],
-                "first_group": first[1],
-                "first_nonzeros": first[2],
-            }
-            for name, value in one.items():
-                rows.setdefault(name, []).append(value)
-    return rows
+    along = [(name, one) for name, one in (("input", found.along_input), ("output", found.along_output)) for _ in PATTERNS]
+    groups = [direction.conforming[pattern] for (_, direction), pattern in zip(along, 2 * PATTERNS)]
+    firsts = [one.first or (None, None, None) for one in groups]
+    n = len(groups)
+    return {
+        "tensor": [tensor.name] * n,
+        "layer": [tensor.layer] * n,
+        "role": [role_of(tensor)] * n,
+        "along": [name for name, _ in along],
+        "pattern": [name_of(*pattern) for pattern in 2 * PATTERNS],
+        "keep": [keep for keep, _ in 2 * PATTERNS],
+        "of": [of for _, of in 2 * PATTERNS],
+        "n_groups": [one.n_groups for one in groups],
+        "n_conforming": [one.n_conforming for one in groups],
+        "n_empty": [one.n_empty for one in groups],
+        "n_left_over": [one.n_left_over for one in groups],
+        "conforming_share": [one.share for one in groups],
+        "retained_energy": [retained(one.lost[pattern], found.square_sum) for (_, one), pattern in zip(along, 2 * PATTERNS)],
+        "first_line": [line for line, _, _ in firsts],
+        "first_group": [group for _, group, _ in firsts],
+        "first_nonzeros": [nonzeros for _, _, nonzeros in firsts],
+    }
 
 
 def block_rows(tensor: Any, found: TensorNumbers) -> Rows:
@@ -189,7 +185,8 @@ def line_rows(name: str, found: TensorNumbers, kind: str) -> Rows:
     n = len(zeros)
     starts = np.arange(0, n, -(-n // BINS))
     stops = np.append(starts[1:], n)
-    sizes, norms, length = stops - starts, np.sqrt(squares), found.n_rows * found.n_columns / n
+    strength, norms = strength * found.unit, np.sqrt(squares) * found.unit
+    sizes, length = stops - starts, found.n_rows * found.n_columns / n
     return {
         "tensor": [name] * len(starts),
         "start": starts.tolist(),
@@ -211,7 +208,7 @@ def tile_rows(name: str, found: TensorNumbers) -> Rows:
         "start": starts.tolist(),
         "stop": np.append(starts[1:], rows).tolist(),
         "width": [cell_side(found.n_columns)] * len(starts),
-        "rms": found.thumb.tolist(),
+        "rms": (found.thumb * found.unit).tolist(),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.spec import Figure
+from figures.layer_maps import block_matrices, layer_map
 from figures.spec import Axis, FigureSpec, NothingToDraw, Series
 
 STRUCTURES = ("rows", "columns", "rows and columns", "N of M kept", "blocks", "unstructured", "all zero", "other")
@@ -16,20 +17,12 @@ def _denominator(rows: Any, provenance: Mapping[str, Any]) -> str:
     return f"{len(rows)} block matrices of {provenance['model_label']}, {int(rows['n_weights'].sum()):,} weights"
 
 
-def _block_matrices(rows: Any) -> Any:
-    inside = rows["layer"].notna() & (rows["shape"].map(len) >= 2)
-    return rows[inside].sort_values(["layer", "tensor"])
-
-
 def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """PQ Index per block matrix: layer by role."""
-    shown = _block_matrices(rows).dropna(subset=["pq_index"])
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "pq_index", "n_weights"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("pq_index", "PQ Index"),
+    shown = block_matrices(rows).dropna(subset=["pq_index"])
+    return layer_map(
+        shown,
+        Axis("pq_index", "PQ Index"),
         title="How concentrated the magnitudes of each weight matrix are",
         sentence=f"PQ Index (p = 0.5, q = 1) of {_denominator(shown, provenance)}: "
         "0 when all magnitudes are equal, towards 1 when few weights carry all; it does not change with the scale of a matrix.",
@@ -39,14 +32,11 @@ def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
 
 def draw_near_zeros(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Share of near-zero weights per block matrix: layer by role."""
-    shown, near = _block_matrices(rows), provenance["config"]["near"]
+    shown, near = block_matrices(rows), provenance["config"]["near"]
     exact = shown["n_zero"].sum() / shown["n_weights"].sum()
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "near_zero_share", "zero_share", "n_weights"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("near_zero_share", "Near-zero weights", unit="share of the matrix"),
+    return layer_map(
+        shown,
+        Axis("near_zero_share", "Near-zero weights", unit="share of the matrix"),
         title="Weights that are zero or nearly so",
         sentence=f"Share of weights with |w| at most {near:g} times the matrix' root mean square, exact zeros among them; "
         f"{_denominator(shown, provenance)}, {exact:.3%} of them exactly zero.",
@@ -61,12 +51,9 @@ def draw_retained(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     if shown.empty:
         raise NothingToDraw(f"{provenance['model_label']} has no matrices inside blocks, so there is nothing to keep 2 of 4 of.")
     whole = int((shown["n_conforming"] == shown["n_groups"]).sum())
-    return FigureSpec(
-        kind="heatmap",
-        data=shown[["layer", "role", "retained_energy", "conforming_share", "n_groups"]].reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=Axis("retained_energy", "Energy kept", unit="share of the squares"),
+    return layer_map(
+        shown,
+        Axis("retained_energy", "Energy kept", unit="share of the squares"),
         title="What keeping 2 of 4 weights would retain",
         sentence=f"Share of the squares left when the 2 largest |w| of every 4 along the input are kept, per matrix of "
         f"{provenance['model_label']}; {whole} of {len(shown)} matrices conform already. A normal distribution keeps 0.87.",

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from analysis.spec import Column, Table
+from analysis.weights.columns import BLOCK, COUNT, KIND, LAYER, ROLE, SHAPE, SHARE, SIZE, STRUCTURE, STRUCTURE_SHARE, TENSOR
 from analysis.weights.structure_tables import STRUCTURE_TABLES
-
-SHARE = (0.0, 1.0)
-_COUNT = (0, 1e18)
 
 TENSORS = Table(
     "tensors",
     "A row per weight tensor; tied tensors once.",
     ("tensor",),
     (
-        Column("tensor", "str", "Name of the parameter"),
-        Column("layer", "int", "Index of the block it belongs to, from 0; NULL outside of blocks", range=(0, 1e6), optional=True),
-        Column("kind", "str", "embedding, unembedding, attention, ffn, conv, linear, norm, bias or other, by owner and name"),
-        Column("role", "str", "Name without the block's index: the same matrix in every block has the same role"),
+        TENSOR,
+        LAYER,
+        KIND,
+        ROLE,
         Column("tied", "list[str]", "Further names of the same tensor"),
-        Column("shape", "list[int]", "Sizes of its axes, as stored", range=_COUNT),
+        SHAPE,
         Column("dtype", "str", "Type it is stored in; its values are as read, which for a quantised file means dequantised"),
         Column("owner", "str", "Class of the module it belongs to; empty where no module is known"),
         Column(
@@ -28,47 +26,34 @@ TENSORS = Table(
             range=(0, 10),
             optional=True,
         ),
-        Column("n_matrices", "int", "Matrices it holds: 1, or the number of experts of a stack; 0 for vectors", range=_COUNT),
-        Column("n_rows", "int", "Rows (outputs) of all its matrices; 0 for vectors", unit="rows", range=_COUNT),
-        Column("n_columns", "int", "Columns (inputs) of a matrix; 0 for vectors", unit="columns", range=_COUNT),
-        Column("n_weights", "int", "Number of weights", unit="weights", range=_COUNT),
-        Column("n_zero", "int", "Exact zeros", unit="weights", range=_COUNT),
+        Column("n_matrices", "int", "Matrices it holds: 1, or the number of experts of a stack; 0 for vectors", range=COUNT),
+        Column("n_rows", "int", "Rows (outputs) of all its matrices; 0 for vectors", unit="rows", range=COUNT),
+        Column("n_columns", "int", "Columns (inputs) of a matrix; 0 for vectors", unit="columns", range=COUNT),
+        Column("n_weights", "int", "Number of weights", unit="weights", range=COUNT),
+        Column("n_zero", "int", "Exact zeros", unit="weights", range=COUNT),
         Column(
             "n_near_zero",
             "int",
             "Weights with |w| at most `near` times the root mean square, exact zeros among them; the bar of float32 tensors is rounded down to one of 2,048 steps per octave",
             unit="weights",
-            range=_COUNT,
+            range=COUNT,
         ),
-        Column("n_nonfinite", "int", "NaN or infinite weights, left out of every other number", unit="weights", range=_COUNT),
+        Column("n_nonfinite", "int", "NaN or infinite weights, left out of every other number", unit="weights", range=COUNT),
         Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
         Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
-        Column("l1", "float", "Sum of |w|", range=(0, 1e300)),
-        Column("l2", "float", "Root of the sum of squares", range=(0, 1e300)),
-        Column("rms", "float", "Root mean square", range=(0, 1e300)),
-        Column("max_abs", "float", "Largest |w|", range=(0, 1e300)),
+        Column("l1", "float", "Sum of |w|", range=SIZE),
+        Column("l2", "float", "Root of the sum of squares", range=SIZE),
+        Column("rms", "float", "Root mean square", range=SIZE),
+        Column("max_abs", "float", "Largest |w|", range=SIZE),
         Column("lowest", "float", "Smallest weight", range=(-1e300, 1e300)),
         Column("highest", "float", "Largest weight", range=(-1e300, 1e300)),
         Column("mean", "float", "Mean", range=(-1e300, 1e300)),
-        Column("std", "float", "Standard deviation over all weights", range=(0, 1e300)),
+        Column("std", "float", "Standard deviation over all weights", range=SIZE),
         Column("constant", "bool", "Whether all finite weights are one number"),
-        Column("n_zero_rows", "int", "Rows that are all zero; 0 for vectors", unit="rows", range=_COUNT),
-        Column("n_zero_columns", "int", "Columns that are all zero; 0 for vectors", unit="columns", range=_COUNT),
-        Column(
-            "structure",
-            "str",
-            "What its zeros make it: dense (at most 1 % zeros), rows, columns, rows and columns, N of M kept, blocks of a side, unstructured, all zero, constant; not finite; or vector",
-            evidence="O",
-        ),
-        Column(
-            "structure_share",
-            "float",
-            "Zeros that lie in that structure / zeros; NULL where there is none",
-            unit="share of the zeros",
-            range=SHARE,
-            optional=True,
-            evidence="O",
-        ),
+        Column("n_zero_rows", "int", "Rows that are all zero; 0 for vectors", unit="rows", range=COUNT),
+        Column("n_zero_columns", "int", "Columns that are all zero; 0 for vectors", unit="columns", range=COUNT),
+        STRUCTURE,
+        STRUCTURE_SHARE,
         Column(
             "pq_index",
             "float",
@@ -114,10 +99,10 @@ HISTOGRAMS = Table(
     "Histogram of |w| per tensor over fixed edges (eight bins per octave): the bins that are not empty.",
     ("tensor", "low"),
     (
-        Column("tensor", "str", "Name of the parameter"),
-        Column("low", "float", "Lower edge; 0 for the bin of magnitudes below 2^-20", unit="|w|", range=(0, 1e300)),
-        Column("high", "float", "Upper edge; NULL for the overflow bin from 2^12 on", unit="|w|", range=(0, 1e300), optional=True),
-        Column("n_weights", "int", "Weights with low <= |w| < high", unit="weights", range=_COUNT),
+        TENSOR,
+        Column("low", "float", "Lower edge; 0 for the bin of magnitudes below 2^-20", unit="|w|", range=SIZE),
+        Column("high", "float", "Upper edge; NULL for the overflow bin from 2^12 on", unit="|w|", range=SIZE, optional=True),
+        Column("n_weights", "int", "Weights with low <= |w| < high", unit="weights", range=COUNT),
     ),
 )
 
@@ -127,8 +112,8 @@ TOTALS = Table(
     ("scope",),
     (
         Column("scope", "str", "all weights; block matrices (two or more axes, inside blocks); everything else"),
-        Column("n_tensors", "int", "Tensors in the scope", unit="tensors", range=_COUNT),
-        Column("n_weights", "int", "Weights in the scope, tied ones once", unit="weights", range=_COUNT),
+        Column("n_tensors", "int", "Tensors in the scope", unit="tensors", range=COUNT),
+        Column("n_weights", "int", "Weights in the scope, tied ones once", unit="weights", range=COUNT),
         Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
         Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
     ),
@@ -140,10 +125,10 @@ LAYER_WEIGHTS = Table(
     "A row per block and kind of weight matrix; only tensors with two or more axes inside blocks, tied ones once.",
     ("layer", "kind"),
     (
-        Column("layer", "int", "Index of the block, from 0", range=(0, 1e6)),
+        BLOCK,
         Column("kind", "str", "attention, ffn, conv, linear or other, by owner and name"),
-        Column("n_tensors", "int", "Matrices of this kind in the block", unit="tensors", range=_COUNT),
-        Column("n_weights", "int", "Weights in them", unit="weights", range=_COUNT),
+        Column("n_tensors", "int", "Matrices of this kind in the block", unit="tensors", range=COUNT),
+        Column("n_weights", "int", "Weights in them", unit="weights", range=COUNT),
         Column("zero_share", "float", "Exact zeros / weights", unit="share", range=SHARE, evidence="C"),
         Column("near_zero_share", "float", "Near zeros / weights", unit="share", range=SHARE, evidence="O"),
         Column(

@@ -11,7 +11,7 @@ Sources: METHODS A0, A5, A12, A13, A19, B13.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,12 @@ from analysis.spec import Analysis, Source, setting
 from analysis.weights.glance import STRIPES, headlines
 from analysis.weights.sparsity_figures import FIGURES
 from analysis.weights.tables import LAYER_WEIGHTS, TABLES, TOTALS
+from analysis.weights.values import notes_of, refusal
 
 UNIT = 1 << 27
 """Weights per unit of work: small tensors share one, so that writing does not cost more than measuring."""
+LARGE = 1 << 22
+"""Weights of a tensor from which on its rows are shared out among threads; smaller ones take a thread each."""
 MEMORY = 5 * 10**8
 """Bytes beside Python and its libraries: slices, sums per line and a unit's rows, whatever the model's size. Measured: 0.02 GB."""
 CLAIMED = ("found", "none", "1 of 2 kept", "1 of 4 kept", "2 of 4 kept", "2 of 8 kept", "4 of 8 kept")
@@ -42,10 +45,10 @@ class WeightSparsityConfig:
 
 
 def needs(subject: Any) -> str | None:
-    """Every subject has weights, unless it has none at all."""
-    if next(iter(subject.tensors()), None) is None:
-        return f"{subject.label} has no weight tensors, so there is nothing to measure; give a checkpoint with parameters."
-    return None
+    """There must be weights that can be read."""
+    if (why := refusal(subject)) is not None or next(iter(subject.tensors()), None) is not None:
+        return why
+    return f"{subject.label} has no weight tensors, so there is nothing to measure; give a checkpoint with parameters."
 
 
 def run(config: WeightSparsityConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -76,28 +79,52 @@ def run(config: WeightSparsityConfig, inputs: Mapping[str, Any], work: Any) -> I
             yield table, rows
 
 
-def measure(tensors: Sequence[Any], config: WeightSparsityConfig, threads: int, report: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rows of a group of tensors by table, and what the totals need of them."""
+def measure(
+    tensors: Sequence[Any], config: WeightSparsityConfig, threads: int, report: Callable[[float], None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows of a group of tensors by table, and what the totals need of them.
+
+    Large tensors one after the other, the rows of each shared out among threads; of the small ones a whole one per thread, whose rows are
+    made while other threads count. Which thread is free first changes no number.
+    """
     import numpy as np
 
+    from analysis.stats.threads import one_thread, run
     from analysis.weights import rows as made
-    from analysis.weights.claims import groups_array
     from analysis.weights.reading import read_numbers
 
-    rows, counts, pq, groups = made.RowsOf(), [], [], []
-    for place, tensor in enumerate(tensors):
-        found = read_numbers(tensor, threads)
-        row = made.tensor_row(tensor, found, config.near)
-        rows.add("tensors", row)
-        rows.add("tensor_histograms", made.histogram_rows(tensor.name, found))
-        if found.is_matrix:
-            for table, more in made.matrix_rows(tensor, found, config.listed):
-                rows.add(table, more)
-        groups.append(groups_array(found.along_input))
-        counts.append([row["n_weights"], row["n_zero"], row["n_near_zero"], int(found.is_matrix)])
-        pq.append([row["pq_index"] is not None, row["pq_index"] or 0.0])
-        report((place + 1) / len(tensors))
+    found: dict[str, Any] = {}
+
+    def job(tensor: Any, threads: int) -> Callable[[int], None]:
+        def work(worker: int) -> None:
+            found[tensor.name] = _measured(tensor, read_numbers(tensor, threads), config)
+            if not worker:  # only the caller's own thread may write to what the run keeps
+                report(len(found) / len(tensors))
+
+        return work
+
+    with one_thread():
+        run([job(t, threads) for t in tensors if t.numel >= LARGE], 1)
+        run([job(t, 1) for t in sorted(tensors, key=lambda t: -t.numel) if t.numel < LARGE], threads)
+    rows = made.RowsOf()
+    for tensor in tensors:
+        for table, more in found[tensor.name][0]:
+            rows.add(table, more)
+    counts, pq, groups = ([found[tensor.name][1][place] for tensor in tensors] for place in range(3))
     return rows.tables, {"counts": np.array(counts), "pq": np.array(pq, np.float64), "groups": np.array(groups)}
+
+
+def _measured(tensor: Any, found: Any, config: WeightSparsityConfig) -> tuple[list[tuple[str, Any]], tuple[Any, Any, Any]]:
+    """Rows of one tensor by table, and what the totals need: counts, PQ Index, groups."""
+    from analysis.weights import rows as made
+    from analysis.weights.claims import groups_array
+
+    row = made.tensor_row(tensor, found, config.near)
+    tables = [("tensors", row), ("tensor_histograms", made.histogram_rows(tensor.name, found))]
+    if found.is_matrix:
+        tables += made.matrix_rows(tensor, found, config.listed)
+    counts = [row["n_weights"], row["n_zero"], row["n_near_zero"], int(found.is_matrix)]
+    return tables, (counts, [row["pq_index"] is not None, row["pq_index"] or 0.0], groups_array(found.along_input))
 
 
 def role_of(tensor: Any) -> str:
@@ -152,11 +179,9 @@ def _facts(config: WeightSparsityConfig, tensors: Sequence[Any], subject: Any) -
     facts: dict[str, Any] = {"scope": "every parameter, tied ones once; buffers left out", "near": config.near}
     unknown = [t.name for t in tensors if t.matrix_shape is not None and t.input_axis is None and t.kind != "embedding"]
     facts["input_axis_unknown"] = len(unknown)
-    values = [note for note in subject.facts.get("notes", ()) if "quantised" in note]
+    values = notes_of(subject, tensors)
     if any(t.dtype == "float64" for t in tensors):
         values.append("float64 weights are measured as float32")
-    if any(t.dtype.startswith("float8") for t in tensors):
-        values.append("8-bit floating-point weights are measured as stored; scales kept in other tensors are not applied")
     return facts | {"values": values}
 
 
@@ -195,7 +220,7 @@ WEIGHT_SPARSITY = Analysis(
     slug="weight_sparsity",
     title="Weight sparsity",
     question="Which weight matrices are sparse, in which structure, and how concentrated are their magnitudes?",
-    version=2,
+    version=3,
     kind="static",
     sources=(
         Source("Base statistics of weights", "zeros, near zeros and norms per tensor", "C"),

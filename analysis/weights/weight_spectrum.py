@@ -12,16 +12,24 @@ Sources: METHODS A16 (factorisation), A17 (outliers).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from analysis.spec import Analysis, Figure, Source, setting
+from analysis.stats.threads import in_order
+from analysis.weights.columns import SIZE
 from analysis.weights.matrices import Matrix, matrices_of
+from analysis.weights.values import notes_of, refusal
 from analysis.weights.weight_sparsity import role_of
 from analysis.weights.weight_spectrum_figures import FIGURES
 from analysis.weights.weight_spectrum_tables import CURVES, LAYER_SPECTRA, RANKS, SPECTRA, TABLES
 
+SMALL = 1 << 22
+"""Weights of a matrix up to which torch keeps to one thread, and several are measured beside each other: singular values and fits are
+many small steps, for each of which threads would wait for each other (measured: docs/benchmarks-weights.md)."""
 MAX_ERRORS = (0.1, 0.05, 0.01)
 _MEASURES = ("stable_rank_ratio", "effective_rank_share", "n_outliers")
 
@@ -40,29 +48,42 @@ class WeightSpectrumConfig:
 
 
 def needs(subject: Any) -> str | None:
-    """There must be a matrix."""
-    if any(t.matrix_shape and t.numel for t in subject.tensors()):
-        return None
+    """There must be a matrix that can be read."""
+    if (why := refusal(subject)) is not None or any(t.matrix_shape and t.numel for t in subject.tensors()):
+        return why
     return f"{subject.label} has no weights with two or more axes, so there is no spectrum; give a checkpoint with matrices."
 
 
 def run(config: WeightSpectrumConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of the five tables; a unit per tensor."""
     tensors = {t.name: t for t in inputs["model"].tensors() if t.matrix_shape and t.numel and t.kind != "norm"}
-    for name in work.units(list(tensors), what="tensors"):
-        tensor = tensors[name]
-        measured: list[list[float | None]] = []
-        n = tensor.matrix_shape[0]
-        for matrix in matrices_of(tensor):
-            row, *others = measure(tensor, matrix, config)
-            yield "spectra", {column: [value] for column, value in row.items()}
-            yield from others
-            measured.append([row[column] for column in _MEASURES])
-            work.report((matrix.index + 1) / n)
-        work.save_state(_state(measured))
+    before = {name for name, _ in work.states("tensors")}
+    with closing(measured_in_order([t for t in tensors.values() if t.name not in before], config)) as rows:
+        for name in work.units(list(tensors), what="tensors"):
+            measured: list[list[float | None]] = []
+            n = tensors[name].matrix_shape[0]
+            for number, (row, *others) in enumerate(islice(rows, n), start=1):
+                yield "spectra", {column: [value] for column, value in row.items()}
+                yield from others
+                measured.append([row[column] for column in _MEASURES])
+                work.report(number / n)
+            work.save_state(_state(measured))
     states = dict(work.states("tensors"))
     work.facts |= {"scope": "every matrix, tied ones once; vectors left out", "sigmas": config.sigmas, "parameters": config.parameters}
+    work.facts["values"] = notes_of(inputs["model"], list(tensors.values()))
     yield "layer_spectra", _layer_spectra(tensors, states)
+
+
+def measured_in_order(tensors: Sequence[Any], config: WeightSpectrumConfig) -> Generator[list[Any]]:
+    """What `measure` gives of every matrix of these, in order; those of moderate size beside each other."""
+    import torch
+
+    jobs = (
+        (lambda t=tensor, m=matrix: list(measure(t, m, config)), matrix.shape[0] * matrix.shape[1] <= SMALL)
+        for tensor in tensors
+        for matrix in matrices_of(tensor)
+    )
+    yield from in_order(jobs, torch.get_num_threads())
 
 
 def measure(tensor: Any, matrix: Matrix, config: WeightSpectrumConfig) -> Iterator[Any]:
@@ -74,15 +95,16 @@ def measure(tensor: Any, matrix: Matrix, config: WeightSpectrumConfig) -> Iterat
     n_out, n_in = matrix.shape
     row |= place | {"kind": tensor.kind, "n_out": n_out, "n_in": n_in, "exact": False, "n_computed": 0}
     row["break_even_rank"] = break_even_rank(n_out, n_in)
-    n_bad = matrix.n_nonfinite()
-    if n_bad:
-        row["missing"] = f"{n_bad:,} of its weights are NaN or infinite, so that it has no singular values."
+    largest = matrix.largest()
+    if largest * (n_out * n_in) ** 0.5 > SIZE[1]:
+        row["missing"] = _unmeasured(matrix, largest)
         yield row
         return
+    matrix = matrix.in_range(largest)
     spectrum = matrix.spectrum(config.limit, config.largest, config.seed)
-    row |= _spectrum_row(spectrum, tensor.dtype) | _outlier_row(matrix, config.sigmas)
+    row |= _spectrum_row(spectrum, tensor.dtype, matrix.unit) | _outlier_row(matrix, config.sigmas)
     yield row
-    yield "spectrum_curves", _curve(place, spectrum)
+    yield "spectrum_curves", _curve(place, spectrum, matrix.unit)
     yield "spectrum_ranks", _ranks(place, spectrum)
     if n_out * n_in <= config.factorise:
         from analysis.weights.factorising import factorisations
@@ -90,7 +112,14 @@ def measure(tensor: Any, matrix: Matrix, config: WeightSpectrumConfig) -> Iterat
         yield "factorisations", factorisations(place, matrix.whole(), spectrum, config.parameters, config.rows, config.seed)
 
 
-def _spectrum_row(spectrum: Any, dtype: str) -> dict[str, Any]:
+def _unmeasured(matrix: Matrix, largest: float) -> str:
+    n_bad = matrix.n_nonfinite()
+    if n_bad:
+        return f"{n_bad:,} of its weights are NaN or infinite, so that it has no singular values."
+    return f"Its weights reach {largest:.3g}, and sums of such numbers cannot be held; divide the checkpoint by a constant."
+
+
+def _spectrum_row(spectrum: Any, dtype: str, unit: float) -> dict[str, Any]:
     import torch
 
     from analysis.stats import spectrum as s
@@ -102,8 +131,8 @@ def _spectrum_row(spectrum: Any, dtype: str) -> dict[str, Any]:
         "method": spectrum.method,
         "exact": spectrum.exact,
         "n_computed": spectrum.n_computed,
-        "frobenius": spectrum.square_sum**0.5,
-        "largest": float(spectrum.values[0]),
+        "frobenius": spectrum.square_sum**0.5 * unit,
+        "largest": float(spectrum.values[0]) * unit,
         "stable_rank": stable,
         "stable_rank_ratio": None if stable is None else stable / s.random_stable_rank(*spectrum.shape),
         "effective_rank": effective,
@@ -126,7 +155,7 @@ def _outlier_row(matrix: Matrix, sigmas: float) -> dict[str, Any]:
     }
 
 
-def _curve(place: dict[str, Any], spectrum: Any) -> dict[str, list[Any]]:
+def _curve(place: dict[str, Any], spectrum: Any, unit: float) -> dict[str, list[Any]]:
     from analysis.stats import spectrum as s
 
     share, off, top = s.energy(spectrum), s.errors(spectrum), float(spectrum.values[0])
@@ -136,7 +165,7 @@ def _curve(place: dict[str, Any], spectrum: Any) -> dict[str, list[Any]]:
         values = {
             "rank": rank,
             "rank_share": rank / spectrum.size,
-            "value": value,
+            "value": value * unit,
             "relative_value": value / top if top > 0 else 0.0,
             "energy": float(share[rank - 1]),
             "error": float(off[rank]),
@@ -198,7 +227,7 @@ WEIGHT_SPECTRUM = Analysis(
     slug="weight_spectrum",
     title="Weight spectrum",
     question="How many directions carry each weight matrix, what would cheaper parts lose, and where are its outliers?",
-    version=1,
+    version=2,
     kind="static",
     sources=(
         Source("Greenformers", "Cahyawijaya 2021 (break-even rank, error of low rank)", "C"),

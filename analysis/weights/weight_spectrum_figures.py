@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from figures.layer_maps import layer_map
 from figures.spec import Axis, FigureSpec, NothingToDraw, Series
 
 METHOD_ORDER = ("low_rank", "sparse", "sparse_low_rank", "dense_sparse")
@@ -23,12 +24,9 @@ def _map(
         raise NothingToDraw(f"{provenance['model_label']} has no matrix in a numbered block with this number: see the table.")
     cells = known.groupby(["layer", "role"], as_index=False, sort=False)[[column, *hover]].mean()
     n_random = int((~known["exact"]).sum())
-    return FigureSpec(
-        kind="heatmap",
-        data=cells.sort_values(["layer", "role"]).reset_index(drop=True),
-        x=Axis("layer", "Layer", scale="category"),
-        y=Axis("role", "Matrix", scale="category"),
-        colour=axis,
+    return layer_map(
+        cells.sort_values(["layer", "role"]),
+        axis,
         title=title,
         sentence=f"{sentence} {_n(known, provenance)}.",
         hover=hover,

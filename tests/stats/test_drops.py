@@ -74,6 +74,22 @@ def test_what_cannot_be_a_curve_is_refused():
         crossing([0, 0.5], [0, 1], 0)
 
 
+def test_of_steps_the_last_one_within_is_the_answer_and_nothing_between():
+    """3, 2 and 1 of 4 kept, by hand: 0.0095, 0.126 and 2.1 above the dense model."""
+    levels, increase = [0, 0.25, 0.5, 0.75], [0, 0.0095, 0.126, 2.1]
+    assert [crossing(levels, increase, eps, steps=True).level for eps in (0.001, 0.05, 0.126, 1)] == [0, 0.25, 0.5, 0.5]
+    assert crossing(levels, increase, 3, steps=True).answer == "not reached"
+
+
+def test_steps_whose_band_holds_the_tolerance_lie_between_the_ends_of_the_interval():
+    """The second step is within in most draws and beyond in some; the first and the third are clear."""
+    sums, counts = documents([0, 0.01, 0.045, 0.3], spread=1.0)
+    sums[1] = 0.01 * counts
+    found = drop_point([0, 0.25, 0.5, 0.75], sums, 0.05, Resample.of(counts), steps=True)
+    assert (found.answer, found.low.level, found.point.level, found.high.level) == ("reached", 0.25, 0.5, 0.5)
+    assert found.bracket == (0.5, 0.75)
+
+
 @pytest.mark.parametrize("eps", [0.01, 0.05, 0.1])
 def test_the_answer_does_not_move_when_the_range_is_cut(eps):
     curve = np.expm1(6 * GRID**4) / 20
@@ -156,6 +172,25 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         found = drop_point(GRID, sums, 0.05, Resample.of(np.full(60, 10), seed=seed, draws=200))
         hits += found.low.level <= 0.5125 <= found.high.level
     assert 130 <= hits <= 149
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("eps", [0.05, 0.1])
+def test_with_noise_fewer_levels_and_a_cut_range_move_answer_and_interval_by_no_more_than_the_band(eps, seed):
+    """Standard error a quarter of the tolerance at every level, of which half are dropped, or the upper fifth."""
+    fine = np.linspace(0, 0.95, 39)
+    sums, counts = documents(np.expm1(6 * fine**4) / 20)
+    noise = np.random.default_rng(seed).standard_normal(sums.shape) * (fine > 0)[:, None]
+    sums = sums + counts * noise * eps / 4 * np.sqrt(len(counts))
+    resample = Resample.of(counts, seed=seed)
+    whole = drop_point(fine, sums, eps, resample)
+    assert whole.answer == "reached" and whole.low.level < whole.point.level < whole.high.level
+    band = whole.high.level - whole.low.level
+    for kept in (np.s_[::2], np.s_[:32]):
+        part = drop_point(fine[kept], sums[kept], eps, resample)
+        assert part.answer == "reached" and whole.low.level <= part.point.level <= whole.high.level
+        assert part.low.level <= whole.high.level and whole.low.level <= part.high.level
+        assert abs(part.low.level - whole.low.level) <= band and abs(part.high.level - whole.high.level) <= band
 
 
 def test_a_flat_curve_has_no_drop_point_with_words_to_say_so():

@@ -157,7 +157,7 @@ def test_counting_the_patterns_of_a_16_bit_type_gives_the_same_numbers(dtype, th
     values = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).roll(1 << 15).view(dtype).float().numpy()
     one, other = MatrixPass((837, 1003), exact=True), MatrixPass((837, 1003), exact=True, threads=threads, values=values)
     one.update(stored.float().numpy())
-    other.update(stored.float().numpy(), codes)
+    other.update_patterns(codes)
     wanted, found = one.end(), other.end()
     assert (found.n, found.n_zero, found.low, found.high) == (wanted.n, wanted.n_zero, wanted.low, wanted.high)
     assert found.rows == pytest.approx(wanted.rows, rel=1e-13)
@@ -176,7 +176,7 @@ def test_a_16_bit_pattern_that_is_no_number_spoils_the_pass():
     for bad, spoiled in ((1.0, False), (float("nan"), True), (float("-inf"), True)):
         stored[4, 4] = bad
         one = MatrixPass((32, 8), exact=True, values=values)
-        one.update(stored.float().numpy(), stored.view(torch.int16).numpy().view(np.uint16))
+        one.update_patterns(stored.view(torch.int16).numpy().view(np.uint16))
         assert one.spoiled is spoiled
 
 
@@ -192,3 +192,17 @@ def test_which_thread_is_free_first_changes_no_bit(monkeypatch):
     first, second = pass_with(lambda jobs: jobs), pass_with(lambda jobs: [(7 - i, job) for i, job in reversed(jobs)])
     assert first.moments == second.moments and first.l1 == second.l1 and first.root_sum == second.root_sum
     assert np.array_equal(first.columns, second.columns) and np.array_equal(first.thumb, second.thumb)
+
+
+@pytest.mark.parametrize(("n_rows", "n_jobs"), [(672, 2), (128, 1), (2400, 4)])
+def test_a_slice_that_all_but_fills_the_shares_is_shared_out(monkeypatch, n_rows, n_jobs):
+    """672 rows of 768 are a little less than two shares of 2^18 weights: once they went to one thread, and the other one waited."""
+    counted = []
+    monkeypatch.setattr(matrix_pass, "run", lambda jobs, threads: counted.append(len(jobs)))
+    MatrixPass((n_rows * 8, 768), threads=4 if n_jobs == 4 else 2).update(np.zeros((n_rows, 768), np.float32))
+    assert counted == [n_jobs]
+
+
+def test_patterns_need_their_numbers():
+    with pytest.raises(ValueError, match="number of each pattern"):
+        MatrixPass((32, 8)).update_patterns(np.zeros((32, 8), np.uint16))

@@ -52,8 +52,32 @@ def test_a_planted_jump_is_found_wherever_it_is(at):
     assert is_abrupt(values, STEPS)
 
 
+@pytest.mark.parametrize(
+    ("values", "abrupt"),
+    [
+        ([0.0, 0.0, 0.0501, 0.0501], True),  # a little more than five points
+        ([0.0, 0.0, 0.0499, 0.0499], False),
+        ([0.0, 0.1, 0.5, 0.5], True),  # four times the change before it
+        ([0.0, 0.1, 0.39, 0.39], False),  # 2.9 times
+        ([0.0, 0.0, 0.4, 0.5], True),  # four times the change after it
+        ([0.0, 0.0, 0.29, 0.39], False),
+        ([0.4, 0.0, 0.5, 0.5], False),  # what fell came back: the change beside it is as large, downwards
+        ([0.0, 0.0, 0.5, 0.1], False),
+    ],
+)
+def test_a_jump_is_five_points_and_three_times_the_changes_on_both_sides(values, abrupt):
+    assert is_abrupt(values, [10, 20, 30, 40]) is abrupt
+
+
+def test_a_jump_must_stand_out_per_step_and_as_it_is():
+    """First: 0.4 over 100 steps beside 0.1 over 10, per step less than its neighbour; then 0.4 over 1 step beside 0.2 over 100."""
+    assert is_abrupt([0.0, 0.1, 0.5, 0.5], [0, 10, 110, 120]) is False
+    assert is_abrupt([0.0, 0.2, 0.6, 0.6], [0, 100, 101, 102]) is False
+
+
 def test_too_few_checkpoints_are_undecided():
     assert is_abrupt([0.0, 0.0, 0.9], [1, 2, 3]) is None
+    assert is_abrupt([0.0, 0.0, 0.9, 0.9], [1, 2, 3, 4]) is True, "four are enough"
     assert largest_jump([0.5]) is None
 
 
@@ -74,6 +98,26 @@ def test_sparsity_that_hardly_rises_follows_no_schedule():
     assert schedule(STEPS, [0.9 - 0.05 * i for i in range(11)]) is None
 
 
+def test_a_rise_of_two_points_follows_a_schedule_and_one_of_less_than_a_point_does_not():
+    assert schedule([1, 2, 3], [0.3, 0.31, 0.32]) is not None
+    assert schedule([1, 2, 3], [0.3, 0.304, 0.3099]) is None
+
+
+def test_the_ends_of_a_schedule_are_where_it_has_all_but_begun_and_all_but_ended():
+    """Of a rise of 0.9, 0.0045 count as not begun and all but 9e-6 as ended; what happens after the end does not move the begin."""
+    begun, ended = schedule([1, 2, 3, 4], [0.0, 0.004, 0.5, 0.9]), schedule([1, 2, 3, 4], [0.0, 0.5, 0.899995, 0.9])
+    assert begun is not None and (begun.begin, begun.end) == (2, 4)
+    assert ended is not None and (ended.begin, ended.end) == (1, 3)
+    again = schedule([1, 2, 3, 4], [0.0, 0.5, 0.0, 0.5])
+    assert again is not None and (again.begin, again.end) == (1, 2) and (again.deviation, again.place) == (0.5, 2)
+
+
+def test_below_the_line_counts_as_off_it():
+    found = schedule([0, 1, 2], [0.0, 0.1, 0.9])
+    assert found is not None and found.linear_deviation == pytest.approx(0.35)
+    assert found.deviation == pytest.approx(0.9 * 7 / 8 - 0.1)
+
+
 def test_one_step_pruning_has_nothing_between_to_tell_schedules_apart():
     found = schedule([1, 2, 3], [0.0, 0.5, 0.5])
     assert found is not None and found.n_between == 0 and found.deviation == 0
@@ -82,6 +126,10 @@ def test_one_step_pruning_has_nothing_between_to_tell_schedules_apart():
 def test_phases_by_hand():
     assert phases([5, 3, 1, 2, 6, 5], 0.5) == [(0, 2, "falls"), (2, 4, "rises"), (4, 5, "falls")]
     assert phases([5, 3, 1, 2, 6, 5], 1.0) == [(0, 2, "falls"), (2, 5, "rises")], "a move back within the tolerance is no turn"
+    assert phases([0, 3, 1, 2, 3], 0.5) == [(0, 1, "rises"), (1, 2, "falls"), (2, 4, "rises")], "a turn is at the extreme"
     assert phases([1, 1.2, 0.9, 1.1], 0.5) == [(0, 3, "flat")]
+    assert phases([0, 0.5], 0.5) == phases([0.5, 0], 0.5) == [(0, 1, "flat")], "a move of just the tolerance is none"
+    assert phases([3, 2, 3.5, 4], 0.75) == [(0, 1, "falls"), (1, 3, "rises")], "the way is told from the lowest so far"
+    assert phases([2, 3, 1.5, 1], 0.75) == [(0, 1, "rises"), (1, 3, "falls")]
     assert phases([1, 2, 3], 0.1) == [(0, 2, "rises")]
     assert phases([1], 0.1) == []

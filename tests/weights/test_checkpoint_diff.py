@@ -352,7 +352,7 @@ def test_the_base_must_be_named_and_is_part_of_the_key(tmp_path, tiny_llama):
 
 def test_a_tensor_larger_than_a_slice_is_compared_piece_by_piece(compared, monkeypatch):
     whole = compared(state(3), state())("tensor_diffs")
-    monkeypatch.setattr("analysis.weights.checkpoint_diff_blocks.READ", 120)
+    monkeypatch.setattr("analysis.weights.blocks.READ", 120)
     monkeypatch.setattr("analysis.weights.checkpoint_diff_looking.READ", 90)
     pieces = compared(state(3), {**state(), "more": torch.ones(1)})("tensor_diffs")
     for column in ("n_changed", "cosine", "relative_change", "stable_rank", "change_pq_index"):

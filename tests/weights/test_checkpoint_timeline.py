@@ -113,6 +113,7 @@ def test_a_series_pruned_by_the_cubic_schedule_deviates_by_rounding_only(seen):
     (row,) = found("timeline_schedule").to_dict("records")
     assert (row["begin_step"], row["end_step"], row["n_between"], row["n_revived"]) == (200, 1000, 7, 0)
     assert row["deviation"] <= 1 / N < 0.1 < row["linear_deviation"] and row["final_share"] == 0.9
+    assert found.matrices["cubic_share"].tolist() == pytest.approx([cubic(t, 200, 1000, 0.0, 0.9) for t in steps], abs=1e-12)
     drawn = found.figures["schedule"]()
     assert set(drawn.data["what"]) == {"this series", "cubic schedule"} and "off the cubic schedule" in drawn.sentence
 
@@ -120,7 +121,14 @@ def test_a_series_pruned_by_the_cubic_schedule_deviates_by_rounding_only(seen):
 def test_zeros_that_come_back_are_counted(seen):
     found = seen({1: pruned(dense(), 0.2), 2: pruned(dense(), 0.1), 3: pruned(dense(), 0.5), 4: pruned(dense(), 0.6)})
     assert found("timeline_schedule")["n_revived"].tolist() == [2 * (240 - 120)]
+    assert found("timeline_schedule")[["begin_step", "deviation_step"]].to_numpy().tolist() == [[2, 2]], "0.1 where the schedule has 0.2"
+    assert "240 zeros became weights again" in found.provenance["facts"]["schedule_words"]
     assert found.matrices["n_revived"].tolist()[1:] == [240, 0, 0]
+
+
+def test_pruning_in_one_step_says_that_nothing_between_tells_how(seen):
+    found = seen({step: pruned(dense(), share) for step, share in ((1, 0.0), (2, 0.5), (3, 0.5), (4, 0.5))})
+    assert "between steps 1 and 2, with no checkpoint between that would tell how" in found.provenance["facts"]["schedule_words"]
 
 
 def test_a_series_without_pruning_has_no_schedule(seen):
@@ -226,3 +234,38 @@ def test_a_stopped_run_goes_on_at_the_checkpoint_it_was_at(tmp_path, own_cache, 
         one, other = (s.read(i, table.name, order_by=list(table.key)) for s, i in ((store, info), (whole, undisturbed)))
         assert one.to_json() == other.to_json(), table.name
     assert np.isfinite(store.read(info, "timeline")["norm"]).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Alike to the checkpoint before
+
+
+def test_masks_directions_and_norms_are_compared_with_the_checkpoint_before(seen):
+    """By hand, of one matrix: [3, 4, 0, 0], then twice that, then [0, 8, 6, 0]."""
+    values = ([3.0, 4, 0, 0], [6.0, 8, 0, 0], [0.0, 8, 6, 0])
+    found = seen({i: {"layers.0.up.weight": torch.tensor([row])} for i, row in enumerate(values)})
+    of_tensor = found("timeline_tensors").sort_values("step")
+    for rows in (of_tensor, found.matrices):
+        assert rows[["mask_overlap", "mask_chance", "cosine", "norm_ratio"]].iloc[0].isna().all(), "nothing lies before the first"
+        assert rows["mask_overlap"].tolist()[1:] == [1, pytest.approx(1 / 3)]
+        assert rows["mask_chance"].tolist()[1:] == pytest.approx([1 / 3, 1 / 3]), "of two masks of a half"
+        assert rows["cosine"].tolist()[1:] == pytest.approx([1, 64 / 100])
+        assert rows["norm_ratio"].tolist()[1:] == pytest.approx([2, 1])
+    drawn = found.figures["likeness"]()
+    at = {(row["step"], row["what"]): row["value"] for row in drawn.data.to_dict("records")}
+    assert at[2, "mask overlap"] == pytest.approx(1 / 3) and at[1, "norm / norm before"] == 2 and at[2, "cosine"] == pytest.approx(0.64)
+
+
+def test_checkpoints_of_other_shapes_are_like_nothing(seen):
+    found = seen({0: dense(), 1: {name: value[:20] for name, value in dense().items()}})
+    assert found.matrices["cosine"].isna().all()
+    with pytest.raises(NothingToDraw, match="no matrix of the series has one like it in the checkpoint before"):
+        found.figures["likeness"]()
+
+
+def test_what_a_series_leaves_out_is_said_and_which_matrices_have_no_ranks(seen):
+    assert CHECKPOINT_TIMELINE.config().rank_side >= 768, "SmolLM2 is 576 wide, GPT-2 768"
+    facts = seen({0: dense(), 1: dense(1)}, rank_side=29).provenance["facts"]
+    assert "2 matrices have no ranks and outliers, since their shorter side is above 29" in facts["left_out"]
+    assert "factorisations" in facts["left_out"]
+    assert "no ranks" not in seen({0: dense(), 1: dense(1)}).provenance["facts"]["left_out"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +13,6 @@ READ = 1 << 22
 """Weights per read: 16 MB of 32-bit ones."""
 BLOCK = 1 << 15
 """Weights per block: 256 kB in float64 stay in the cache."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread within it: for many small steps, whose threads would wait for each other. On a busy machine that costs ten
-    times the work itself, and on a free one it gains little, since reading is as slow."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def blocks(tensor: Any, size: int = BLOCK) -> Iterator[torch.Tensor]:
