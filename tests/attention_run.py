@@ -28,3 +28,30 @@ def make_heads(store: Store, family: str = "llama", name: str | None = None) -> 
     """A seeded model of the zoo; decoders read windows of 64 tokens, the others their own batch."""
     model, batch = zoo.ZOO[family]()
     return sealed(store, model, text() if family == "llama" else [batch], name or family)
+
+
+def make_patterns(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
+    """`head_patterns` of the same model on the same windows."""
+    from analysis.attention.head_patterns import HEAD_PATTERNS, HeadPatternsConfig
+
+    model, batch = zoo.ZOO[family]()
+    data = text() if family == "llama" else [batch]
+    return run(HEAD_PATTERNS, {"model": subject_from(model, name=name or family, data=data)}, HeadPatternsConfig(windows=2), store)
+
+
+def make_examples(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
+    """`head_examples` of the same model on the same windows."""
+    from analysis.attention.head_examples import HEAD_EXAMPLES, HeadExamplesConfig
+
+    model, batch = zoo.ZOO[family]()
+    data = text() if family == "llama" else [batch]
+    config = HeadExamplesConfig(n_tokens=256, window=64)
+    return run(HEAD_EXAMPLES, {"model": subject_from(model, name=name or family, data=data)}, config, store)
+
+
+def make_weights(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
+    """`head_weights` of the same model."""
+    from analysis.attention.head_weights import HEAD_WEIGHTS, HeadWeightsConfig
+
+    model, batch = zoo.ZOO[family]()
+    return run(HEAD_WEIGHTS, {"model": subject_from(model, name=name or family, data=[batch])}, HeadWeightsConfig(), store)

@@ -26,21 +26,32 @@ def _read(provenance: Mapping[str, Any]) -> str:
     )
 
 
-def _map(rows: Any, provenance: Mapping[str, Any], column: str, label: str, unit: str, title: str, sentence: str) -> FigureSpec:
-    known = rows[rows[column].notna()]
-    if known.empty:
+def heads_map(
+    rows: Any,
+    provenance: Mapping[str, Any],
+    colour: Axis,
+    title: str,
+    sentence: str,
+    hover: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> FigureSpec:
+    """Layer by head in the colour of a column, from rows that have it."""
+    if rows.empty:
         raise NothingToDraw(f"no query of {provenance['model_label']} has two valid keys, so there is nothing to average.")
-    shown, words = _places(known)
-    return FigureSpec(
-        kind="heatmap",
-        data=shown,
-        x=Axis("head", "Head", scale="category"),
-        y=Axis("place", words, scale="category"),
-        colour=Axis(column, label, unit=unit, bounds=(0.0, 1.0)),
-        title=title,
-        sentence=f"{sentence}: {_read(provenance)}.",
-        hover=("keys", "relative_entropy", "first_mass", "local_mass"),
-        notes=("Only valid keys count: of a causal model those up to the query; queries with a single valid key are left out.",),
+    shown, words = _places(rows)
+    x, y = Axis("head", "Head", scale="category"), Axis("place", words, scale="category")
+    return FigureSpec("heatmap", shown, x, y, title, sentence, colour=colour, hover=hover, notes=notes)
+
+
+def _map(rows: Any, provenance: Mapping[str, Any], column: str, label: str, unit: str, title: str, sentence: str) -> FigureSpec:
+    return heads_map(
+        rows[rows[column].notna()],
+        provenance,
+        Axis(column, label, unit=unit, bounds=(0.0, 1.0)),
+        title,
+        f"{sentence}: {_read(provenance)}.",
+        ("keys", "relative_entropy", "first_mass", "local_mass"),
+        ("Only valid keys count: of a causal model those up to the query; queries with a single valid key are left out.",),
     )
 
 

@@ -8,6 +8,8 @@ from analysis.spec import Column, Evidence
 from analysis.stats.attention_measures import BLOCKS, FAIR, LOCAL, OF_DISTANCE, ROW, SINKS, TARGETS, THRESHOLDS
 
 SHARE = (0.0, 1.0)
+SEEN = (0.5, 0.25, 0.125)
+"""Shares of the keys that are seen where they are subsampled (METHODS C18)."""
 MANY = (0.0, 1e15)
 NOT_CROSS = "NULL for cross-attention, where distances mean nothing"
 NO_PROJECTION = "NULL where the output projection or the values could not be told"
@@ -46,6 +48,7 @@ MEASURES: tuple[Measure, ...] = (
     _measure(ROW.confidence, "confidence", "Mean of a query's largest weight on a key that is no special token (Voita)", "share of attention", why="NULL where special tokens are not known", evidence="3"),
     _measure(ROW.below_maximum, "below_maximum", "Share of valid keys with less than 1 % of the query's largest weight (ALISA)", "share of valid keys", evidence="3"),
     _measure(ROW.first, "first_mass", "Mean attention on the first token", "share of attention"),
+    _measure(ROW.learned_sink, "learned_sink_mass", "Mean attention that learned sinks take, logits of no key in the softmax; all other measures are of the attention beside them", "share of attention", why="NULL where the model has none"),
     _measure(ROW.special, "special_mass", "Mean attention of other tokens on special tokens", "share of attention", why="NULL where special tokens are not known", evidence="K"),
     _measure(ROW.current, "current_mass", "Mean attention on the query's own token", "share of attention", why=NOT_CROSS, evidence="K"),
     _measure(ROW.previous, "previous_mass", "Mean attention on the token before", "share of attention", why=NOT_CROSS, evidence="K"),
@@ -71,9 +74,13 @@ LEVELS: tuple[tuple[str, float, int], ...] = (
     *(("local_mass", float(w), ROW.local_4 + i) for i, w in enumerate(LOCAL)),
 )
 """(measure, level, sum): the rows of `head_levels` that are means over rows."""
+POSITION_LEVELS = tuple(one for one in LEVELS if one[2] not in {m.row for m in MEASURES})
+"""The rows of `head_position_levels`: those of `LEVELS` that are no measure of their own."""
+SEEN_LEVELS = tuple(("subsampled_agreement", share) for share in SEEN)
 BLOCK_LEVELS: tuple[tuple[str, float], ...] = tuple(("block_density", float(b)) for b in BLOCKS)
 LEVEL_WORDS = (
     "keys: keys needed to hold that share of the attention; key_share: the same / valid keys; below: share of valid keys with a weight "
     "under it; below_fair: under it / valid keys; local_mass: attention on keys less than so many tokens away; block_density: share of "
-    "blocks of that width that are not negligible (SeerAttention)"
+    "blocks of that width that are not negligible (SeerAttention); subsampled_agreement: cosine of the head's output where each query sees "
+    "that share of its keys with the whole one (SSA)"
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.attention.lengths import Lengths
 from analysis.capture.attention import AttentionCall
-from analysis.capture.attention_places import AttentionPlace, find_attention, projection_of
+from analysis.capture.attention_places import AttentionPlace, find_attention
 from analysis.capture.running import unwrapped
 from analysis.capture.site import Frame
 from analysis.spec import IncompatibleSubject, UserError
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WITHOUT_PATTERN = (
-    ("state-space layers", ("mamba", "statespace", "ssm", "s4layer", "s4block")),
+    ("state-space layers", ("mamba", "bambamixer", "statespace", "ssm", "s4layer", "s4block")),
     ("linear attention", ("linearattention", "deltanet", "rwkv", "retention", "gatedlinear", "performer", "lightningattention")),
+    ("gated recurrence", ("rglru", "recurrentblock", "griffin", "xlstm", "mlstm", "slstm")),
+    ("short convolutions", ("shortconv",)),
 )
-"""What is said of models without a pattern, told by the names of their modules: only words, no number depends on it."""
+"""What is said of models without a pattern, told by whole words of their modules' classes: only words, no number depends on it."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_LONGEST = 3
+"""Words in a sign, at most."""
 
 
 def attention_places(subject: Any) -> list[AttentionPlace]:
@@ -40,20 +47,71 @@ def kind_of(model: Any) -> str:
     """What a model without visible attention has instead, in words."""
     from torch import nn
 
-    names = {type(module).__name__.lower() for module in model.modules()}
-    for words, signs in WITHOUT_PATTERN:
-        if any(sign in name for sign in signs for name in names):
-            return words
+    if (words := _sign_of(model.modules())) is not None:
+        return words
     if any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules()):
         return "recurrent layers"
-    if any("attention" in name for name in names):
+    if any("attention" in type(module).__name__.lower() for module in model.modules()):
         return "attention that is computed by neither torch's functions nor a softmax (set attn_implementation to sdpa or eager)"
     return "convolutions" if any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for m in model.modules()) else "layers without attention"
+
+
+def without_pattern(model: Any, places: Sequence[AttentionPlace]) -> str | None:
+    """Which blocks of the model have no pattern to measure, or one beside something that has none, and what that is; None without such.
+
+    For hybrid models: ``model.layers 0 to 2, 4 (state-space layers)``. Blocks are the entries of lists that hold attention.
+    """
+    from torch import nn
+
+    seen = {p.site.module for p in places}
+    found: dict[tuple[str, str], list[int]] = {}
+    for path, blocks in unwrapped(model).named_modules():
+        if not isinstance(blocks, nn.ModuleList) or not any(name.startswith(f"{path}.") for name in seen):
+            continue
+        for i, block in enumerate(blocks):
+            has = any(name == f"{path}.{i}" or name.startswith(f"{path}.{i}.") for name in seen)
+            kind = _beside(block) if has else kind_of(block)
+            if kind is not None:
+                found.setdefault((path, kind), []).append(i)
+    return "; ".join(f"{path} {_ranges(blocks)} ({kind})" for (path, kind), blocks in found.items()) or None
+
+
+def _beside(block: Any) -> str | None:
+    """What else than attention mixes tokens in a block; None where nothing known does."""
+    words = _sign_of(module for module in block.modules() if module is not block)
+    return None if words is None else f"{words} beside attention"
+
+
+def _sign_of(modules: Iterable[Any]) -> str | None:
+    """The first of `WITHOUT_PATTERN` that the class of a module is called by; GptOssMLP holds an ssm in its letters, not its words."""
+    found: set[str] = set()
+    for name in {type(module).__name__ for module in modules}:
+        words = [word.lower() for word in _WORD.findall(name)]
+        found |= {"".join(words[i : i + n]) for i in range(len(words)) for n in range(1, _LONGEST + 1)}
+    return next((words for words, signs in WITHOUT_PATTERN if found & set(signs)), None)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0 to 2, 4`` of 0, 1, 2, 4."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True))
 
 
 def key_of(place: AttentionPlace) -> tuple[str, int]:
     """What tells places apart."""
     return place.site.name, place.turn
+
+
+def place_of(by_key: Mapping[tuple[str, int], AttentionPlace], call: AttentionCall) -> AttentionPlace:
+    """The place this call belongs to; raises `UserError` for a call that the first two windows did not have."""
+    place = by_key.get((call.site.name, call.turn))
+    if place is None or call.shape[1] != place.heads:
+        raise UserError(
+            f"attention at {call.site.hook_name} must run as on the first two windows, got call {call.turn} with "
+            f"{call.shape[1]} heads; give inputs of one kind."
+        )
+    return place
 
 
 class HeadObserver:
@@ -63,12 +121,11 @@ class HeadObserver:
         import torch
 
         self.places = list(places)
-        self._data, self._model, self._elements = subject.data, unwrapped(subject.model), block_elements
+        self._data, self._elements, self._lengths = subject.data, block_elements, Lengths(subject.model)
         self._threads = torch.get_num_threads()
         room = Room()
         self.tallies = {key_of(p): HeadTally(p.heads, p.width or 0, threads=self._threads, room=room) for p in places}
         self._by_key = {key_of(p): p for p in places}
-        self._grams: dict[str, Tensor | None] = {}
         self._windows, self._frame = slice(0, 0), Frame(None)
 
     def begin(self, windows: slice, frame: Frame) -> None:
@@ -77,12 +134,7 @@ class HeadObserver:
 
     def attention(self, call: AttentionCall) -> None:
         """Add one call."""
-        place = self._by_key.get((call.site.name, call.turn))
-        if place is None or call.shape[1] != place.heads:
-            raise UserError(
-                f"attention at {call.site.hook_name} must run as on the first two windows, got call {call.turn} with "
-                f"{call.shape[1]} heads; give inputs of one kind."
-            )
+        place = place_of(self._by_key, call)
         self.tallies[key_of(place)].update(self._queries(place, call), call.blocks(self._elements))
 
     def _queries(self, place: AttentionPlace, call: AttentionCall) -> Queries:
@@ -91,7 +143,7 @@ class HeadObserver:
         keep = np.ones((batch, queries), bool) if real is None else real.cpu().numpy()
         origin = keep.argmax(1).astype(np.int64)
         special = self._special(place, batch, queries, keys)
-        moved, head_norm, output_norm = self._sizes(place, call)
+        moved, head_norm, output_norm = map(_array, self._lengths.of(place, call))
         return Queries(
             keep=keep,
             origin=origin,
@@ -104,6 +156,7 @@ class HeadObserver:
             moved=moved,
             head_norm=head_norm,
             output_norm=output_norm,
+            learned_sink=_array(call.sink_mass()),
             channels=_channels(place, call, keep),
         )
 
@@ -118,35 +171,9 @@ class HeadObserver:
         mask = self._frame.mask
         return mask.cpu().numpy().argmax(1) if mask is not None and mask.shape == (batch, keys) else np.zeros(batch, np.int64)
 
-    def _sizes(self, place: AttentionPlace, call: AttentionCall) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-        """|v W_O| [windows, heads, keys], |z| and |z W_O| [windows, heads, queries]; None each where it could not be had."""
-        batch, heads, queries, keys = call.shape
-        output, value = call.output, call.value
-        good = output is not None and output.shape[:3] == (batch, heads, queries)
-        gram = self._gram(place, output.shape[-1]) if good and output is not None else None
-        z = output.float() if good and output is not None else None
-        head = None if z is None else z.norm(dim=-1)
-        moved = None
-        if gram is not None and value is not None and value.shape[2] == keys and heads % value.shape[1] == 0:
-            moved = _through(value.float().repeat_interleave(heads // value.shape[1], 1), gram)
-        through = None if z is None or gram is None else _through(z, gram)
-        return _array(moved), _array(head), _array(through)
-
-    def _gram(self, place: AttentionPlace, width: int) -> Tensor | None:
-        """W_O W_O^T by head [heads, width, width]: what lengths after the projection need."""
-        if place.site.name not in self._grams:
-            weight = projection_of(self._model, place, width)
-            self._grams[place.site.name] = None if weight is None else weight @ weight.transpose(1, 2)
-        return self._grams[place.site.name]
-
     def state(self) -> dict[str, np.ndarray]:
         """The tallies' arrays, for a checkpoint."""
         return {f"{i}|{name}": array for i, p in enumerate(self.places) for name, array in self.tallies[key_of(p)].state().items()}
-
-
-def _through(x: Tensor, gram: Tensor) -> Tensor:
-    """|x W| [batch, heads, rows] of x [batch, heads, rows, d], from gram = W W^T [heads, d, d]."""
-    return ((x @ gram) * x).sum(-1).clamp_(min=0).sqrt_()
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:

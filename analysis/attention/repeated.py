@@ -17,13 +17,15 @@ from analysis.attention.observing import key_of
 from analysis.capture.attention import AttentionCall
 from analysis.capture.attention_places import AttentionPlace
 from analysis.capture.attention_session import capture_attention
-from analysis.stats.attention_stripes import SCORES, stripe_sums
+from analysis.stats.attention_stripes import SCORES, detection_patterns, detector_scores, detector_sums, stripe_sums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PERIOD, FEWEST, PROMPTS = 50, 8, 4
 """Tokens in R, at most and at least, and prompts."""
+SCORE_COLUMNS = tuple(f"{name}_{kind}" for kind in ("score", "mul", "abs") for name in SCORES)
+"""Columns of `heads` that are read from these prompts."""
 
 
 def prompts_of(subject: Any, seed: int) -> NDArray[np.int64] | None:
@@ -38,37 +40,45 @@ def prompts_of(subject: Any, seed: int) -> NDArray[np.int64] | None:
         return None
     random = np.random.default_rng(seed)
     drawn = np.stack([random.choice(kinds, m + 1, replace=False) for _ in range(PROMPTS)])
-    first = None if subject.tokenizer is None else subject.tokenizer.bos_token_id or subject.tokenizer.cls_token_id
+    named = (getattr(subject.tokenizer, name, None) for name in ("bos_token_id", "cls_token_id"))
+    first = next((one for one in named if one is not None), None)
     start = drawn[:, -1:] if first is None else np.full((PROMPTS, 1), first)
     return np.concatenate([start, drawn[:, :-1], drawn[:, :-1]], axis=1)
 
 
 def scores(subject: Any, places: Sequence[AttentionPlace], ids: NDArray[np.int64]) -> dict[tuple[str, int], NDArray[np.float64]]:
-    """[heads, 3] for each place that looks within one sequence of the inputs' tokens."""
+    """[heads, SCORE_COLUMNS] for each place that looks within one sequence of the inputs' tokens."""
     import torch
 
     tokens = torch.from_numpy(ids).to(subject.device)
     named = {name: torch.ones_like(tokens) if "mask" in name else tokens for name in subject.data.inputs}
-    observer = _Stripes(places, (ids.shape[1] - 1) // 2)
+    observer = _Stripes(places, ids)
     with capture_attention(subject.model, list({p.site.name: p.site for p in places}.values()), observer) as session:
         session.run(named or (tokens,))
     return observer.found
 
 
 class _Stripes:
-    """Adds up the diagonals of every call."""
+    """Adds up the diagonals, and what falls on a detector's pattern, of every call."""
 
-    def __init__(self, places: Sequence[AttentionPlace], period: int) -> None:
+    def __init__(self, places: Sequence[AttentionPlace], ids: NDArray[np.int64]) -> None:
+        import torch
+
         self.found: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._wanted = {key_of(p) for p in places if not p.crosses}
-        self._period = period
+        self._period = (ids.shape[1] - 1) // 2
+        self._patterns = [torch.from_numpy(detection_patterns(row)) for row in ids]
 
     def attention(self, call: AttentionCall) -> None:
         """One call."""
-        batch, heads, queries, keys = call.shape
-        if (call.site.name, call.turn) not in self._wanted or queries != 2 * self._period + 1 or keys != queries:
+        batch, heads, n, keys = call.shape
+        if (call.site.name, call.turn) not in self._wanted or n != 2 * self._period + 1 or keys != n or batch != len(self._patterns):
             return
-        total = np.zeros((batch * heads, len(SCORES)))
+        stripes, sums = np.zeros((batch * heads, len(SCORES))), np.zeros((batch, heads, len(SCORES), 2))
         for start, logits in call.blocks():
-            total += stripe_sums(logits.softmax(-1), start, self._period)
-        self.found[call.site.name, call.turn] = total.reshape(batch, heads, -1).mean(0) / self._period
+            weights = logits.softmax(-1)
+            stripes += stripe_sums(weights, start, self._period)
+            for w, patterns in enumerate(self._patterns):
+                sums[w] += detector_sums(weights[w * heads : (w + 1) * heads], start, patterns.to(weights.device))
+        detected = detector_scores(sums, n).mean(0).transpose(0, 2, 1).reshape(heads, -1)
+        self.found[call.site.name, call.turn] = np.hstack([stripes.reshape(batch, heads, -1).mean(0) / self._period, detected])

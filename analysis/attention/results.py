@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.attention.measures import BLOCK_LEVELS, LEVELS, MEASURES
+from analysis.attention.measures import BLOCK_LEVELS, LEVELS, MEASURES, POSITION_LEVELS, SEEN_LEVELS
 from analysis.capture.attention_places import AttentionPlace
 from analysis.stats.attention import BY_DOCUMENT, HeadTally
 from analysis.stats.attention_columns import WINDOW
@@ -102,10 +103,11 @@ def _kind(place: AttentionPlace) -> dict[str, Any]:
     return {"operator": place.site.operator, "causal": place.causal, "crosses": place.crosses}
 
 
-def level_rows(place: AttentionPlace, tally: HeadTally) -> dict[str, Any]:
-    """Rows of `head_levels`."""
+def level_rows(place: AttentionPlace, tally: HeadTally, seen: Sequence[Values]) -> dict[str, Any]:
+    """Rows of `head_levels`; ``seen``: the agreement at each of `SEEN_LEVELS`."""
     found = [(name, level, means(tally, row, place.crosses)) for name, level, row in LEVELS]
     found += [(name, level, window_means(tally, WINDOW.block_16 + i)) for i, (name, level) in enumerate(BLOCK_LEVELS)]
+    found += [(name, level, values) for (name, level), values in zip(SEEN_LEVELS, seen, strict=True)]
     parts = [(name, level, h, v) for name, level, values in found for h, v in enumerate(values) if v is not None]
     rows = _head_columns(place, np.array([h for _, _, h, _ in parts], np.int64))
     return rows | {"measure": [p[0] for p in parts], "level": [p[1] for p in parts], "value": [p[3] for p in parts]}
@@ -119,9 +121,24 @@ def position_rows(place: AttentionPlace, tally: HeadTally) -> dict[str, Any]:
         n = tally.counts[:, b, ROWS]
         part = _head_columns(place) | {"position_from": [low] * place.heads, "position_to": [high] * place.heads, "n_rows": n}
         part |= {m.column.name: means(tally, m.row, place.crosses, slice(b, b + 1)) for m in MEASURES}
+        part["sink_mass"] = means(tally, ROW.sink, False, slice(b, b + 1))
         for name, values in part.items():
             rows.setdefault(name, []).extend(v for v, some in zip(values, n) if some)
     return rows
+
+
+def position_level_rows(place: AttentionPlace, tally: HeadTally) -> dict[str, Any]:
+    """Rows of `head_position_levels`: bins with a row."""
+    parts = [
+        (name, level, b, h, v)
+        for name, level, row in POSITION_LEVELS
+        for b in np.flatnonzero(tally.counts[:, :, ROWS].any(0)).tolist()
+        for h, v in enumerate(means(tally, row, place.crosses, slice(b, b + 1)))
+        if v is not None
+    ]
+    rows = _head_columns(place, np.array([p[3] for p in parts], np.int64))
+    rows |= {"measure": [p[0] for p in parts], "level": [p[1] for p in parts]}
+    return rows | {"position_from": [_bin(p[2])[0] for p in parts], "value": [p[4] for p in parts]}
 
 
 def distance_rows(place: AttentionPlace, tally: HeadTally) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from analysis.stats.attention_measures import BLOCK_THRESHOLD, HEAVY, LATER, SIN
 PLACE = ("layer", "hook_name", "turn")
 KEY = (*PLACE, "head")
 
-_PLACE = (
+PLACE_COLUMNS = (
     Column("layer", "int", "Rank of the block, from 0, by first execution", range=(0, 1e6)),
     Column("hook_name", "str", "Name of the site: its module path and operator"),
     Column("turn", "int", "Which call of the site in a forward pass, from 0: layers that share weights run several times", range=(0, 1e6)),
 )
-_HEAD = (*_PLACE, Column("head", "int", "Head of queries, from 0", range=(0, 1e6)))
+_HEAD = (*PLACE_COLUMNS, Column("head", "int", "Head of queries, from 0", range=(0, 1e6)))
 _KIND = (
     Column("operator", "str", "What computes the attention: sdpa, softmax or mha (torch's own module)"),
     Column("causal", "bool", "No query sees a later key"),
@@ -76,9 +76,19 @@ HEADS = Table(
         _share("alisa_mass", f"Attention that ALISA would keep with 20 % of a query's keys, half of them the latest; {KEPT_ON}", evidence="3"),
         _share("quarter_mass", f"Attention on the quarter of a query's keys with the largest weights (an oracle, at Sparsifiner's keep rate); {KEPT_ON}", evidence="C"),
         _share("channel_mass", f"Attention on the quarter of keys that a quarter of the channels would choose (Double Sparsity; channels chosen on the same window); {KEPT_ON}, and where q and k were not seen", evidence="C"),
+        _share("keyformer_mass", f"Attention that Keyformer's policy would keep with 20 % of a window's keys, 30 % of them the latest; mean over 5 draws of its noise, temperature 1 to 2 over the window; {KEPT_ON}", evidence="C"),
+        _share("keyformer_spread", "Standard deviation of that over the draws; NULL likewise", evidence="O"),
+        Column("subsampled_agreement", "float", f"Cosine of the head's output where each query sees a random half of its keys (and the own and first) with the whole one, mean over 8 draws (SSA's robustness, of a head instead of the loss); {KEPT_ON}, and where the values were not seen", unit="cosine", range=(-1, 1), optional=True, evidence="O"),
+        _share("copying_score", "Share of other tokens whose logit v W_O raises less than that of the token it is moved from, mean over tokens: 1 copies, 0.5 has nothing to do with the token; NULL where the unembedding does not read what the head writes, or no values or projection were seen", "share of tokens"),
         _share("previous_score", "On repeated random tokens: mean attention on the token before; NULL where no such text could be made"),
         _share("duplicate_score", "On repeated random tokens: mean attention of the second copy on the same token in the first; NULL likewise", evidence="C"),
         _share("induction_score", "On repeated random tokens: mean attention of the second copy on the token after that one; NULL likewise", evidence="C"),
+        _share("previous_mul", "On repeated random tokens: share of the attention on the token before (head detector, mul); NULL likewise", evidence="C"),
+        Column("previous_abs", "float", "On repeated random tokens: 1 - n mean|A - D|, D being 1 on the token before (head detector, abs); NULL likewise", unit="index", range=(-1, 1), optional=True, evidence="C"),
+        _share("duplicate_mul", "On repeated random tokens: share of the attention on earlier copies of the token (head detector, mul); NULL likewise", evidence="C"),
+        Column("duplicate_abs", "float", "On repeated random tokens: 1 - n mean|A - D|, D being 1 on earlier copies of the token (head detector, abs); NULL likewise", unit="index", range=(-1, 1), optional=True, evidence="C"),
+        _share("induction_mul", "On repeated random tokens: share of the attention on tokens after earlier copies (head detector, mul); NULL likewise", evidence="C"),
+        Column("induction_abs", "float", "On repeated random tokens: 1 - n mean|A - D|, D being 1 on tokens after earlier copies (head detector, abs); NULL likewise", unit="index", range=(-1, 1), optional=True, evidence="C"),
     ),
 )  # fmt: skip
 
@@ -91,7 +101,12 @@ LEVELS = Table(
         Column("measure", "str", LEVEL_WORDS),
         Column("level", "float", "The parameter: share, threshold, tokens or block width", range=MANY),
         Column(
-            "value", "float", "Mean over queries (of block_density: over windows)", unit="as the measure says", range=MANY, evidence="O"
+            "value",
+            "float",
+            "Mean over queries (of block_density: over windows; of subsampled_agreement: of their second half, over draws)",
+            unit="as the measure says",
+            range=(-1, 1e15),
+            evidence="O",
         ),
     ),
 )
@@ -100,7 +115,27 @@ POSITIONS = Table(
     "head_positions",
     "The measures by query position, in bins that double: heads are compared at equal positions, and growth with context shows.",
     (*KEY, "position_from"),
-    (*_HEAD, *_POSITION, _ROWS, *(m.column for m in MEASURES)),
+    (
+        *_HEAD,
+        *_POSITION,
+        _ROWS,
+        *(m.column for m in MEASURES),
+        Column("sink_mass", "float", f"Mean attention on the first {SINKS} tokens", unit="share of attention", range=SHARE, evidence="C"),
+    ),
+)
+
+POSITION_LEVELS = Table(
+    "head_position_levels",
+    "Measures with a parameter by query position, in the bins of `head_positions`, which has their usual levels. Those of whole windows (block density, detected sinks, "
+    "heavy hitters, ZipVL) and of few windows (what rules would keep) have no position.",
+    (*KEY, "measure", "level", "position_from"),
+    (
+        *_HEAD,
+        Column("measure", "str", "As in `head_levels`"),
+        Column("level", "float", "The parameter: share, threshold or tokens", range=MANY),
+        _POSITION[0],
+        Column("value", "float", "Mean over the queries of the bin", unit="as the measure says", range=(0, 1e15), evidence="O"),
+    ),
 )
 
 DISTANCES = Table(
@@ -120,7 +155,7 @@ LAYERS = Table(
     "A row per place with attention: means over its heads.",
     PLACE,
     (
-        *_PLACE,
+        *PLACE_COLUMNS,
         *_KIND,
         _count("n_heads", "Heads of queries", "heads"),
         _count("n_queries", "Real tokens that asked", "queries"),
@@ -135,4 +170,4 @@ LAYERS = Table(
     summary=True,
 )  # fmt: skip
 
-TABLES = (LAYERS, HEADS, LEVELS, POSITIONS, DISTANCES)
+TABLES = (LAYERS, HEADS, LEVELS, POSITIONS, POSITION_LEVELS, DISTANCES)

@@ -334,3 +334,89 @@ def test_a_product_whose_operands_are_given_by_name_is_followed_too():
     for a, b, call in zip(own, seen.found, seen.calls, strict=True):
         assert float(((a - b).abs() * call.real_queries()[:, None, :, None]).max()) < 1e-5
         assert call.value is not None
+
+
+def gpt_oss(implementation=None):
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    torch.manual_seed(0)
+    config = GptOssConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=4,
+        num_local_experts=4, num_experts_per_tok=2, sliding_window=4,
+    )  # fmt: skip
+    model = GptOssForCausalLM(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("sinks"):
+            torch.nn.init.normal_(parameter)
+    return model, zoo.tokens()
+
+
+def test_a_learned_sink_is_no_key_and_what_it_takes_is_known():
+    model, batch = gpt_oss()
+    seen, _ = patterns_of(model, batch)
+    with torch.no_grad():
+        own = model(**batch, output_attentions=True).attentions
+    assert len(own) == len(seen.found) == 2
+    for pattern, call, a in zip(seen.found, seen.calls, own, strict=True):
+        taken = call.sink_mass()
+        real = call.real_queries()[:, None, :, None]
+        assert pattern.shape == a.shape
+        assert float(((pattern * (1 - taken[..., None]) - a).abs() * real).max()) < 1e-6
+        assert 0.01 < float(taken.min()) < float(taken.max()) < 0.99
+    assert find_attention(model, batch)[0].projection is not None
+
+
+class OddSink(nn.Module):
+    """A learned logit before those of the keys."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.o, self.sink = nn.Linear(16, 48), nn.Linear(16, 16), nn.Parameter(torch.tensor([0.0, 1.0, 2.0, -1.0]))
+
+    def forward(self, inputs_embeds):
+        q, k, v = self.qkv(inputs_embeds).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) / 2
+        sink = self.sink[None, :, None, None].expand(*scores.shape[:-1], 1)
+        weights = torch.cat([sink, scores], -1).softmax(-1)[..., 1:]
+        return self.o((weights @ v).transpose(1, 2).flatten(2))
+
+
+def test_a_sink_before_the_keys_is_told_from_them():
+    model, x = OddSink().eval(), torch.randn(2, N, 16)
+    seen, _ = patterns_of(model, {"inputs_embeds": x})
+    q, k, _ = model.qkv(x).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-1, -2) / 2
+    assert torch.allclose(seen.found[0], scores.softmax(-1), atol=1e-6)
+    sink = model.sink.exp()[None, :, None]
+    assert torch.allclose(seen.calls[0].sink_mass(), sink / (sink + scores.exp().sum(-1)), atol=1e-6)
+
+
+class LeftOn(nn.Module):
+    """Its own softmax, and dropout of the weights that eval mode does not turn off."""
+
+    def __init__(self, p):
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.o, self.p = nn.Linear(16, 48), nn.Linear(16, 16), p
+
+    def forward(self, inputs_embeds):
+        q, k, v = self.qkv(inputs_embeds).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
+        weights = F.dropout((q @ k.transpose(-1, -2) / 2).softmax(-1), self.p, training=True)
+        return self.o((weights @ v).transpose(1, 2).flatten(2))
+
+
+def test_dropout_of_weights_that_stays_on_is_refused_and_of_probability_zero_is_none():
+    with pytest.raises(IncompatibleSubject, match=r"attention must be the same at every run, got attention dropout of 0\.3"):
+        patterns_of(LeftOn(0.3).eval(), {"inputs_embeds": torch.randn(2, N, 16)})
+    assert patterns_of(LeftOn(0.0).eval(), {"inputs_embeds": torch.randn(2, N, 16)})[0].found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_has_the_pattern_of_its_own_queries_and_keys_in_float32(dtype):
+    model, x = Calls().eval().to(dtype), torch.randn(2, N, 16).to(dtype)
+    seen, _ = patterns_of(model, {"inputs_embeds": x})
+    call = seen.calls[0]
+    assert call.query.dtype == dtype
+    plain = (call.query.float() @ call.key.float().transpose(-1, -2) * 0.5).softmax(-1)
+    assert torch.allclose(seen.found[0], plain, atol=1e-6)
