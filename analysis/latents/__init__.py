@@ -1,0 +1,1 @@
+"""Questions about latents: what sparse autoencoders find in the activations of a model."""
