@@ -10,7 +10,7 @@ import numpy as np
 from analysis.interventions.levels import numbers
 from analysis.interventions.sweep import Baseline, Curve, Point
 from analysis.sensitivity.allocation_tables import OUTCOMES, SHARES
-from analysis.sensitivity.choices import prunings, words
+from analysis.sensitivity.choices import UNIFORM, prunings, ratio_of, words
 from analysis.spec import UnknownName, UserError
 from analysis.stats.allocating import allocate, convexified
 from analysis.stats.paired import difference
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from analysis.sensitivity.allocation import AllocationConfig as Settings
     from analysis.sensitivity.study import Study
 
-OTHERS = ("uniform", "erk", "owl", "global")
 ALLOCATED = "allocated"
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -48,23 +47,22 @@ def interventions(others: str, by: str, subject: Any, given: GivenRun) -> dict[s
     """By name: the allocation, and what it is compared with; all with the method, scope and seed of the given run."""
     from dataclasses import replace
 
+    from analysis.interventions.ratios import RATIOS
     from analysis.interventions.ratios.allocated import Allocated
-    from analysis.interventions.ratios.owl import Owl
-    from analysis.interventions.ratios.shapes import ERK
 
     given.must_be_of("matrix_sensitivity", subject)
     old = given.provenance["config"]
     uniform = prunings(old["method"], "unstructured", old["group"], old["include"], old["only"], old["seed"], 1)[0]
     found = {ALLOCATED: replace(uniform, ratio=Allocated(measured_curves(given, by), given.id))}
+    known = (UNIFORM, *(ratio.slug for ratio in RATIOS), "global")
     for name in words(others):
-        if name not in OTHERS:
-            raise UnknownName(f"others must be of {', '.join(OTHERS)}, got {name!r}; separate several by commas.")
+        if name not in known:
+            raise UnknownName(f"others must be of {', '.join(known)}, got {name!r}; separate several by commas.")
         if name == "global":
             if uniform.method.comparable and not uniform.method.updates:
                 found[name] = replace(uniform, scope="global")
         else:
-            ratio = {"uniform": None, "erk": ERK(), "owl": Owl()}[name]
-            found[name] = replace(uniform, ratio=ratio)
+            found[name] = replace(uniform, ratio=ratio_of(name))
     return found
 
 

@@ -34,7 +34,9 @@ class AllocationConfig:
     """Settings of `allocation`."""
 
     levels: str = setting("0.2, 0.3, 0.4, 0.5, 0.6", help="Overall shares to remove, with commas; at most what the run measured")
-    others: str = setting("uniform, erk, owl, global", help="Ways of sharing out to compare with, with commas")
+    others: str = setting(
+        "uniform, erk, owl, global", help="What to compare with, with commas: uniform, global, and the ratios of essential_sparsity"
+    )
     by: str = setting(
         "mean", help="What is made least: the mean increase, or the upper end of its interval (cautious)", choices=("mean", "upper")
     )
@@ -96,37 +98,23 @@ def _measure(
     from analysis.interventions.sweep import sweep
     from analysis.sensitivity.curve_rows import curve_key, curve_label, loss_rows, point_rows, where_rows
     from analysis.sensitivity.study import calibration_for
+    from analysis.sensitivity.sweeping import possible
 
     key = curve_key(pruning)
     before = [point for unit, point in known.items() if unit.startswith(f"{name}/")]
     with pruning.on(study.subject, calibration_for(study, pruning)) as held:
         work.facts["interventions"][curve_label(key)] = {fact: value for fact, value in held.facts.items() if fact != "skipped"}
-        possible = _possible(held, levels, curve_label(key), work)
+        reached = possible(held, levels, curve_label(key), work)
         unit = partial(_unit, work, name, expected)
         dense = known[DENSE].measured
         for point in sweep(
-            held, study.evaluation, baseline, Levels((), (0.0, *possible)), known=before, dense=dense, unit=unit, report=work.report
+            held, study.evaluation, baseline, Levels((), (0.0, *reached)), known=before, dense=dense, unit=unit, report=work.report
         ):
             known[f"{name}/{point.name}"] = point
             work.save_state(point.arrays())
             yield "curve_points", point_rows(key, pruning.kind, point, baseline, study.task, cost, study.units)
             yield "point_losses", loss_rows(key, point, baseline)
             yield "pruned_where", where_rows(key, point, study.places)
-
-
-def _possible(held: Any, levels: tuple[float, ...], label: str, work: Any) -> list[float]:
-    """The levels that these shares can reach."""
-    from analysis.spec import UserError
-
-    found = []
-    for level in levels:
-        try:
-            held.cost(level)
-        except UserError as error:
-            work.facts["left_out"].append(f"{label} at {level:g}: {error}")
-        else:
-            found.append(level)
-    return found
 
 
 def _unit(work: Any, curve: str, expected: int, name: str, _: int) -> Iterator[str]:
@@ -137,7 +125,7 @@ ALLOCATION = Analysis(
     slug="allocation",
     title="Allocation",
     question="How should a level be shared out among the matrices, and what does that cost?",
-    version=1,
+    version=2,
     kind="causal",
     sources=(
         Source("Allocation by measured sensitivity", "greedy over lower convex hulls of per-matrix curves", "O"),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from analysis.sensitivity.columns import ANY, LAYER, LEVEL, N_DOCUMENTS, N_MEASURED, N_WEIGHTS, OF_MATRIX, ROLE, TENSOR
 from analysis.sensitivity.tables import LOSSES, POINTS, SCOPE, WHERE
 from analysis.spec import Column, Table
 
-_ANY = (-1e308, 1e308)
-_N = (0, 1e18)
-_LEVEL = Column("level", "float", "Share of the weights in scope to be removed", unit="share of the scope", range=(0, 1))
 _ENDLESS = "NULL where one of the two losses is infinite or no number"
 
 SHARES = Table(
@@ -15,16 +13,16 @@ SHARES = Table(
     "Which share of each matrix goes, at each overall level.",
     ("level", "tensor"),
     (
-        _LEVEL,
-        Column("tensor", "str", "Parameter"),
-        Column("layer", "int", "Block, from 0; NULL outside of the blocks", range=(0, 1e6), optional=True),
-        Column("role", "str", "Path inside its block: the same for alike matrices of different layers"),
-        Column("n_weights", "int", "Weights in it", unit="weights", range=_N),
+        LEVEL,
+        TENSOR,
+        LAYER,
+        ROLE,
+        N_WEIGHTS,
         Column(
             "share",
             "float",
             "Share of it to be removed: 0 where it was not measured",
-            unit="share of the matrix",
+            unit=OF_MATRIX,
             range=(0, 1),
             evidence="O",
         ),
@@ -38,7 +36,7 @@ OUTCOMES = Table(
     "What the allocation costs beside other ways of sharing the level out: paired differences on the same documents.",
     ("level", "other"),
     (
-        _LEVEL,
+        LEVEL,
         Column("other", "str", "dense, or the other way: uniform, erk, owl, global"),
         Column("split", "str", "Which documents were measured: others than those the allocation was chosen on"),
         Column("unit", "str", "Unit of the differences"),
@@ -46,18 +44,18 @@ OUTCOMES = Table(
             "difference",
             "float",
             f"Loss with the allocation minus loss with the other, on the same positions; {_ENDLESS}",
-            range=_ANY,
+            range=ANY,
             optional=True,
             evidence="O",
         ),
         Column(
-            "low", "float", f"Lower end of its 95 % interval over documents; NULL for one document; {_ENDLESS}", range=_ANY, optional=True
+            "low", "float", f"Lower end of its 95 % interval over documents; NULL for one document; {_ENDLESS}", range=ANY, optional=True
         ),
-        Column("high", "float", f"Upper end of it; NULL for one document; {_ENDLESS}", range=_ANY, optional=True),
+        Column("high", "float", f"Upper end of it; NULL for one document; {_ENDLESS}", range=ANY, optional=True),
         Column("predicted", "float", "Predicted increase of the allocation above dense, the sum over matrices", range=(0, 1e308)),
         Column("words", "str", "Which is better, or that they cannot be told apart"),
-        Column("n", "int", "Positions measured", unit="positions", range=_N),
-        Column("n_documents", "int", "Documents measured", unit="documents", range=_N),
+        N_MEASURED,
+        N_DOCUMENTS,
     ),
     summary=True,
 )

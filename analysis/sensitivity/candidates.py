@@ -1,9 +1,10 @@
-"""What is pruned alone: matrices, attention heads, groups of FFN neurons; each with its weights at a level.
+"""What is pruned alone: matrices, attention heads, groups of FFN neurons, sublayers, blocks; each with its weights at a level.
 
 - matrix: a parameter of the scope, pruned by the method among its own weights.
 - head: its rows of query, key and value (of keys and values where each head has its own) and its columns of the matrix that reads the
   heads; where query, key and value are one fused matrix, its columns alone. The smallest magnitudes among them go; at 1, the head.
 - ffn group: consecutive neurons of one FFN; their rows of the matrices before the activation, and their columns of the one behind.
+- sublayer, block: all matrices of an attention or an FFN, of a block (`wholes`).
 
 Heads and groups come from what capture sees in a pass (`find_attention`, `find_sites`), never from a model's name.
 """
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from analysis.interventions.pruning import HeldPruning
     from analysis.interventions.scope import Member, Scope
 
-MATRICES, HEADS, FFN = "matrices", "heads", "ffn"
-UNITS = (MATRICES, HEADS, FFN)
+MATRICES, HEADS, FFN, SUBLAYERS, BLOCKS = "matrices", "heads", "ffn", "sublayers", "blocks"
+UNITS = (MATRICES, HEADS, FFN, SUBLAYERS, BLOCKS)
 Part = tuple[str, int, int, int]
 """A piece of a matrix [d_out, d_in]: parameter, axis (0 rows, 1 columns), first, end."""
 
@@ -63,6 +64,16 @@ def candidates(units: Sequence[str], held: HeldPruning, model: nn.Module, batch:
         yield from _heads(model, batch, held.scope)
     if FFN in units:
         yield from _ffn_groups(model, batch, held.scope, n_groups)
+    yield from _wholes(units, model, batch, held.scope)
+
+
+def _wholes(units: Sequence[str], model: nn.Module, batch: Any, scope: Scope) -> Iterator[Candidate]:
+    from analysis.sensitivity import wholes
+
+    if SUBLAYERS in units:
+        yield from wholes.sublayers(model, batch, scope)
+    if BLOCKS in units:
+        yield from wholes.blocks(model, batch, scope)
 
 
 def _matrix(member: Member, held: HeldPruning) -> Candidate:
@@ -90,7 +101,8 @@ def _heads(model: nn.Module, batch: Any, scope: Scope) -> Iterator[Candidate]:
         if reads is None or place.width is None or place.turn or reads.matrix_shape[2] % place.heads:
             continue
         width = reads.matrix_shape[2] // place.heads
-        near = [m for m in scope.members if m.name != reads.name and m.module.rpartition(".")[0] == reads.module.rpartition(".")[0]]
+        homes = (place.site.module, reads.module.rpartition(".")[0])  # BERT has what reads the heads in a module of its own
+        near = [m for m in scope.members if m.name != reads.name and m.module.rpartition(".")[0] in homes]
         own = [m for m in near if m.matrix_shape[:2] == (1, place.heads * place.width)] if len(near) == 3 else []  # noqa: PLR2004 - q, k, v
         for head in range(place.heads):
             parts = [(m.name, 0, head * place.width, (head + 1) * place.width) for m in own]

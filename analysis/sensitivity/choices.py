@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from analysis.interventions.levels import numbers
 from analysis.spec import UnknownName, UserError
 
 if TYPE_CHECKING:
-    from analysis.interventions.measuring import Metric
+    from analysis.interventions.metrics import Metric
     from analysis.interventions.pruning import WeightPruning
+    from analysis.interventions.weights.method import Ratio
     from analysis.tasks import Task
 
 AUTO = "auto"
@@ -18,6 +20,8 @@ GROUPS = (AUTO, "global", "per_matrix", "per_row")
 NATS = (0.01, 0.05, 0.1)
 RELATIVE_ERROR = (0.05, 0.1, 0.2)
 """Of a divergence task on vectors: it has no nats, and thresholds of its own."""
+NONE, UNIFORM = "none", "uniform"
+"""No shares of their own, as the group has it; the level itself in each matrix."""
 ONE_POINT = 0.01
 """One accuracy point, the tolerance of the essential sparsity paper."""
 
@@ -27,41 +31,51 @@ def words(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def prunings(methods: str, structures: str, group: str, include: str, only: str, seed: int, draws: int) -> list[WeightPruning]:
-    """One intervention per method and structure; of random and calibrated ones as many as there are draws, each with a seed of its own."""
+def prunings(
+    methods: str, structures: str, group: str, include: str, only: str, seed: int, draws: int, *, ratios: str = NONE, variant: Any = "text"
+) -> list[WeightPruning]:
+    """One intervention per method, structure and ratio; of random and calibrated ones as many as there are draws, each with its own seed.
+
+    ``ratios`` other than none share the level out among the matrices, so that auto is never global. Raises `UserError`.
+    """
     from analysis.interventions.pruning import WeightPruning
     from analysis.interventions.scope import GROUPS as SCOPE_GROUPS
     from analysis.interventions.structures import structure_of
+    from analysis.interventions.weights.entries import usual_group
 
     wanted: Any = tuple(words(include))
     for name in wanted:
         if name not in SCOPE_GROUPS:
             raise UnknownName(f"include must be of {', '.join(SCOPE_GROUPS)}, got {name!r}; name some of them, or leave it empty.")
-    found = []
-    for slug in words(methods):
-        method = _method(slug)
-        for structure in words(structures):
-            shape = structure_of(structure)
-            for own in range(seed, seed + draws):
-                competes: Any = group if group != AUTO else _usual_group(method, shape)
-                made = WeightPruning(method, shape, competes, seed=own, include=wanted, only=only)
-                if own == seed or is_drawn(made):
-                    found.append(made)
+    found: list[WeightPruning] = []
+    asked = product([_method(slug) for slug in words(methods)], [structure_of(slug) for slug in words(structures)], words(ratios))
+    for method, shape, ratio in asked:
+        competes: Any = group if group != AUTO else usual_group(method, shape)
+        if ratio != NONE and group == AUTO and competes == "global":
+            competes = "per_matrix"
+        for own in range(seed, seed + draws):
+            made = WeightPruning(method, shape, competes, ratio_of(ratio), own, variant, wanted, only)
+            if made not in found and (own == seed or is_drawn(made)):
+                found.append(made)
     if not found:
-        raise UserError(f"methods and structures must each name at least one, got {methods!r} and {structures!r}; name some.")
+        given = f"{methods!r}, {structures!r} and {ratios!r}"
+        raise UserError(f"methods, structures and ratios must name at least one each, got {given}; name some.")
     return found
+
+
+def ratio_of(name: str) -> Ratio | None:
+    """How the level is shared out among the matrices, by its word; None where each has the level itself. Raises `UnknownName`."""
+    from analysis.interventions.ratios import RATIOS
+
+    known: dict[str, Any] = {NONE: None, UNIFORM: None} | {ratio.slug: ratio for ratio in RATIOS}
+    if name not in known:
+        raise UnknownName(f"ratios must be of {', '.join(known)}, got {name!r}; separate several by commas.")
+    return known[name]() if known[name] else None
 
 
 def is_drawn(pruning: WeightPruning) -> bool:
     """Whether another seed, or another calibration sample, gives another curve."""
     return pruning.method.slug == "random" or bool(pruning.needs)
-
-
-def _usual_group(method: Any, structure: Any) -> str:
-    """Global where scores compare; else the rows or the matrix, as the method's source has it."""
-    if method.comparable and not method.updates:
-        return "global"
-    return "per_row" if method.by_row and not method.updates and structure.is_unstructured else "per_matrix"
 
 
 def _method(slug: str) -> Any:
@@ -99,7 +113,7 @@ def headline(eps: Sequence[float], hidden: Collection[float] = ()) -> float:
 
 def metrics(text: str, subject: Any) -> tuple[Metric, ...]:
     """The user's own metric, from two tokens or classes with a bar between; none where the text is empty."""
-    from analysis.interventions.measuring import LogitDifference
+    from analysis.interventions.metrics import LogitDifference
 
     if not text:
         return ()

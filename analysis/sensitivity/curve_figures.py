@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from analysis.second_data import SECOND
@@ -14,6 +14,11 @@ from figures.spec import Axis, FigureSpec, NothingToDraw, Series
 FLOOR = 1e-3
 """Differences below are drawn at it: a logarithmic axis has no zero."""
 ONE_SHOT = "One shot, without fine-tuning: values published after fine-tuning are not comparable."
+
+
+def no_continuum(names: Collection[str]) -> str:
+    """Of curves that are patterns only, what a line between their points does not mean; empty where there are none."""
+    return f"Of {' and '.join(names)} there are the marked patterns only: there is nothing between them." if names else ""
 
 
 def draw_curve(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
@@ -48,10 +53,16 @@ def draw_curve(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
             note for note in (
                 f"Denominator: {facts['denominator']}." if "denominator" in facts else "",
                 f"Differences below {FLOOR:g}, negative ones among them, are drawn at {FLOOR:g}; their value is shown on hovering.",
-                facts.get("loss", ""), ONE_SHOT, facts.get("cost", ""),
+                no_continuum(dict.fromkeys(shown["series"][shown["kind"] == "patterns"])),
+                *left_out(facts), facts.get("loss", ""), ONE_SHOT, facts.get("cost", ""),
             ) if note
         ),
     )  # fmt: skip
+
+
+def left_out(facts: Mapping[str, Any]) -> list[str]:
+    """Levels that shares per matrix cannot reach, a sentence each."""
+    return [f"Not measured: {why}" for why in facts.get("left_out", ())]
 
 
 def _measured_on(rows: Any, provenance: Mapping[str, Any]) -> str:
@@ -70,6 +81,16 @@ def _labelled(rows: Any) -> Any:
     return rows.assign(series=labels)
 
 
+def bar_ends(drop: Mapping[str, Any]) -> list[float]:
+    """Where the bar of a drop point begins, its middle and its end: without an interval (one document) the drop point alone.
+
+    An interval without an upper end reaches to the last level measured.
+    """
+    low = drop["level"] if drop["low"] is None else drop["low"]
+    high = drop["high"] if drop["high"] is not None else drop["level"] if drop["low"] is None else drop["last_level"]
+    return sorted({low, drop["level"], high})
+
+
 def _drop_bars(facts: Mapping[str, Any]) -> Any:
     """Three points a bar: both ends of the interval and the drop point, at the height of the tolerance."""
     import pandas as pd
@@ -78,7 +99,7 @@ def _drop_bars(facts: Mapping[str, Any]) -> Any:
     rows = [
         {"level": end, "series": f"s*: {drop['curve']}", "delta": drop["eps"], "shown": max(FLOOR, drop["eps"])}
         for drop in found
-        for end in sorted({drop["low"] or drop["level"], drop["level"], drop["high"] or drop["last_level"]})
+        for end in bar_ends(drop)
     ]
     return pd.DataFrame(rows)
 

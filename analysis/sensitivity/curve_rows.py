@@ -24,8 +24,9 @@ Rows = dict[str, list[Any]]
 def curve_key(pruning: WeightPruning, data: str = FIRST) -> dict[str, Any]:
     """What tells its curve on these data apart."""
     ratio = f" {pruning.ratio.slug}" if pruning.ratio else ""
+    counted = "" if pruning.counts_as == "text" else f" ({pruning.counts_as})"
     return {
-        "method": pruning.method.name + ratio,
+        "method": pruning.method.name + ratio + counted,
         "structure": pruning.structure.slug,
         "scope": pruning.group,
         "seed": pruning.seed,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.interventions.measuring import LOSS
+from analysis.interventions.structures import structure_of
 from analysis.interventions.sweep import ACCURACY, Curve
 from analysis.sensitivity.choices import ONE_POINT, headline
 from analysis.sensitivity.curve_rows import curve_label, metric_names
@@ -19,6 +20,8 @@ from analysis.stats.paired import rank_intervals
 from analysis.tasks import Task
 
 Rows = dict[str, list[Any]]
+APART = 0.005
+"""How far the share asked for and the achieved one may lie apart without a word."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def drop_rows(curves: Sequence[NamedCurve], eps: Sequence[float], task: Task) ->
     rows: Rows = {column.name: [] for column in DROPS.columns}
     for one, metric, at, unit, drop in found:
         numbers = _drop(drop, one.curve, metric) | _drawn(one, draws[one.without_seed, metric, at])
+        if one.curve.steps:
+            numbers["words"] = _last_pattern(drop, one)
         if numbers["n_draws"] is not None and numbers["n_draws"] < ENOUGH_DRAWS:
             numbers["note"] = "; ".join(part for part in (numbers["note"], numbers["draws_words"]) if part)
         row = {**one.key, "metric": metric, "eps": at, "unit": unit, "is_headline": metric == LOSS and at == shown, **numbers}
@@ -81,12 +86,14 @@ def _drawn(one: NamedCurve, drops: Sequence[DropPoint]) -> dict[str, Any]:
 def _drop(drop: DropPoint, curve: Curve, metric: str) -> dict[str, Any]:
     reached, alone = drop.answer == "reached", drop.n_documents == 1
     sums = curve.sums(metric)
-    bend = sharpest_bend(curve.levels, curve.baseline.resample.value(sums))
+    bend = None if curve.steps else sharpest_bend(curve.levels, curve.baseline.resample.value(sums))
+    achieved = curve.achieved_at(drop.point.level) if reached else None
     return {
         "answer": drop.answer,
         "level": drop.point.level if reached else None,
         "low": drop.low.level if reached and not alone else None,
         "high": drop.high.level if reached and not alone and drop.high.reached else None,
+        "achieved": achieved,
         "raw": drop.raw.level if drop.raw.reached else None,
         "below": drop.bracket[0] if reached else None,
         "above": drop.bracket[1] if reached else None,
@@ -94,9 +101,34 @@ def _drop(drop: DropPoint, curve: Curve, metric: str) -> dict[str, Any]:
         "stderr": drop.standard_error if not alone and np.isfinite(drop.standard_error) else None,
         "n_documents": drop.n_documents,
         "words": drop.words,
-        "note": drop.note or None,
-        "bend": bend.level if bend.reached else None,
+        "note": "; ".join(note for note in (drop.note, _apart(drop, achieved)) if note) or None,
+        "bend": bend.level if bend is not None and bend.reached else None,
     }
+
+
+def _last_pattern(drop: DropPoint, one: NamedCurve) -> str:
+    """The answer where there are patterns only: the last one within, and those whose interval holds the tolerance."""
+    levels = one.curve.levels.tolist()
+    names = {level: "{} of {} kept".format(*(structure_of(one.key["structure"]).pattern_at(level) or ())) for level in levels}
+    if not drop.point.reached:
+        said = f"all patterns are within, to {names[levels[-1]]}"
+    elif drop.point.level == 0:
+        said = f"no pattern is within, from {names[levels[1]]}"
+    else:
+        said = f"{names[drop.point.level]} is the last pattern within"
+    if drop.n_documents == 1:
+        return f"{said}, no interval (one document)"
+    undecided = [names[level] for level in levels if drop.low.level < level <= drop.high.level]
+    return f"{said}; undecided: {', '.join(undecided)}, whose 95 % interval holds the tolerance" if undecided else said
+
+
+def _apart(drop: DropPoint, achieved: float | None) -> str:
+    """That s* is of the share asked for, where another share was zero: weights without data stay, others were zero before."""
+    if achieved is None or abs(achieved - drop.point.level) <= APART:
+        return ""
+    return (
+        f"s*({drop.eps:g}) is of the share asked for, {100 * drop.point.level:.1f} %; there {100 * achieved:.1f} % of the scope were zero"
+    )
 
 
 def difference_rows(curves: Sequence[NamedCurve], eps: float) -> Rows:

@@ -9,25 +9,27 @@ Source: METHODS A1, SENSITIVITY sections 7 to 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.second_data import SECOND
-from analysis.sensitivity.choices import AUTO, GROUPS, is_drawn, tolerances
+from analysis.sensitivity.cells import Cells
+from analysis.sensitivity.choices import AUTO, GROUPS, NONE, is_drawn, tolerances
 from analysis.sensitivity.curve_figures import draw_curve, draw_decode, draw_prefill, draw_where, headlines
-from analysis.sensitivity.sides import DENSE, Side, facts_of_second, packed, sides_of, unpacked
+from analysis.sensitivity.sides import Side, facts_of_second, sides_of
 from analysis.sensitivity.study import Study, calibration_for, dense_cost_of, facts_of, told
+from analysis.sensitivity.sweeping import levels_of, measure_dense, measure_levels, reachable, read_back
 from analysis.sensitivity.tables import TABLES
 from analysis.spec import Analysis, Figure, Source, setting
 
 if TYPE_CHECKING:
     from analysis.interventions.cost import DenseCost
+    from analysis.interventions.levels import Levels
     from analysis.interventions.pruning import WeightPruning
     from analysis.interventions.sweep import Point
 
-UNIT = "measuring levels"
 SPLITS = ("report", "all")
 TASKS = (AUTO, "causal-lm", "masked-lm", "seq2seq", "classification", "divergence", "own")
 _BYTES = 3 * 2**30 // 2
@@ -42,6 +44,13 @@ class EssentialSparsityConfig:
     structures: str = setting("unstructured", help="How the zeros lie; several with commas: unstructured, 2:4 (kept of), block 4x4, rows")
     group: str = setting(
         AUTO, help="Which weights compete; auto is global where scores of matrices compare, else per_matrix", choices=GROUPS
+    )
+    ratios: str = setting(
+        NONE,
+        help="Shares per matrix, with commas: none (as the group has it), uniform, uniform+, er, erk, global_floor, pq, snip, grasp, owl",
+    )
+    variant: str = setting(
+        "text", help="Counting of weights: as papers state it, or as published code does where that is off by one", choices=("text", "code")
     )
     levels: str = setting("adaptive", help="Shares to remove, with commas; adaptive is a coarse grid and bisection at the tolerances")
     eps: str = setting(AUTO, help="Tolerances, with commas, in the unit of the loss; auto is 0.01, 0.05, 0.1 nats")
@@ -87,95 +96,71 @@ def memory(settings: Any, facts: Mapping[str, Any]) -> int:
 
 def run(config: EssentialSparsityConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of all tables: those of a point with its unit, drop points at the end."""
-    from analysis.interventions.sweep import Curve, Point
-    from analysis.sensitivity.curve_rows import curve_key, scope_rows
+    from analysis.interventions.sweep import Curve
+    from analysis.sensitivity.curve_rows import curve_key, curve_label, scope_rows
     from analysis.sensitivity.drop_rows import NamedCurve, difference_rows, drop_rows
 
-    study = Study.of(config, inputs["model"])
-    sides = sides_of(study, inputs.get(SECOND))
-    _read_back(sides, work)
-    for _ in work.units([DENSE], UNIT, 1 + 14 * len(study.prunings)):
-        for i, side in enumerate(sides):
-            side.known[DENSE] = Point(0.0, side.evaluation.dense(_part(work, i, len(sides))))
-        work.save_state(packed({side.name: side.known[DENSE] for side in sides}))
+    study, sides = _planned(config, inputs)
+    read_back(sides, work)
+    chosen: Any = study.interventions
+    for _ in measure_dense(sides, 1 + 14 * len(chosen), work):
         yield "scope_tensors", scope_rows(study.scope)
     first = sides[0]
     eps, cost = tolerances(config.eps, study.task, first.dense_loss), dense_cost_of(study)
     work.facts |= facts_of(study, first.baseline, eps, cost, first.dense_loss)
-    for number, pruning in enumerate(study.prunings):
-        yield from _measure(study, sides, number, pruning, eps, cost, work)
+    levels = levels_of(config.levels, eps, config.resolution, study.task)
+    for number, pruning in enumerate(chosen):
+        yield from _measure(study, sides, number, pruning, levels, cost, work)
     work.facts["noise_floor"] = first.noise_floor
     for side in sides[1:]:
         work.facts[SECOND] = facts_of_second(side, inputs[SECOND].data)
     curves = [
-        NamedCurve(curve_key(pruning, side.name), Curve.of(side.points(number), side.baseline), is_drawn(pruning))
+        NamedCurve(curve_key(one, side.name), Curve.of(side.points(number), side.baseline, one.kind == "patterns"), is_drawn(one))
         for side in sides
-        for number, pruning in enumerate(study.prunings)
-        if pruning.kind == "curve"
+        for number, one in enumerate(chosen)
+        if one.kind != "point"
     ]
     drops = drop_rows(curves, eps, study.task)
-    work.facts["drops"] = told(drops)
+    work.facts["drops"] = told(drops, curve_label)
     yield "drop_points", drops
     if len(curves) > 1:
         shown = next(one for one, is_shown in zip(drops["eps"], drops["is_headline"], strict=True) if is_shown)
         yield "drop_differences", difference_rows(curves, shown)
 
 
-def _read_back(sides: tuple[Side, ...], work: Any) -> None:
-    """What earlier sessions measured; outputs of the dense model are not stored, so where they are compared with, they are made anew."""
-    by_name = {side.name: side for side in sides}
-    for unit, state in work.states(UNIT):
-        for name, point in unpacked(state):
-            by_name[name].known[unit] = point
-    for side in sides:
-        if DENSE in side.known and side.evaluation.needs_dense:
-            side.evaluation.dense()
+def _planned(config: EssentialSparsityConfig, inputs: Mapping[str, Any]) -> tuple[Study, tuple[Side, ...]]:
+    study = Study.of(config, inputs["model"])
+    return study, sides_of(study, inputs.get(SECOND), config.second_data)
 
 
-def _part(work: Any, i: int, n: int) -> Callable[[float], None]:
-    """Progress inside of a unit that has n equal parts."""
-    return lambda share: work.report((i + share) / n)
+@contextmanager
+def cells(config: EssentialSparsityConfig, inputs: Mapping[str, Any]) -> Iterator[Cells]:
+    """A level of one of the prunings, on all data."""
+    study, sides = _planned(config, inputs)
+    with Cells(study, sides, study.interventions) as found:
+        yield found
 
 
 def _measure(
-    study: Study, sides: tuple[Side, ...], number: int, pruning: WeightPruning, eps: tuple[float, ...], cost: DenseCost, work: Any
+    study: Study, sides: tuple[Side, ...], number: int, pruning: WeightPruning, levels: Levels, cost: DenseCost, work: Any
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:  # fmt: skip
-    """One pruning, level by level, each applied once for all data; then the levels that only the second data ask for.
-
-    The first data choose their levels as if they were alone, so that their numbers are the same with and without others. What an
-    earlier session measured is not measured again.
-    """
-    from analysis.interventions.levels import COLLAPSED, Levels
-    from analysis.interventions.sweep import sweep
+    """One pruning, level by level, each applied once for all data; then the levels that only the second data ask for."""
     from analysis.sensitivity.curve_rows import curve_key, curve_label
 
-    config = study.config
-    collapsed = {"relative error": 1.0}.get(study.task.unit, COLLAPSED if study.task.knows_right else 20 * max(eps))
-    levels = Levels.of(config.levels, eps, config.resolution, collapsed)
-    names = {name for side in sides for name in side.known if name != DENSE}
-    earlier = sum(not name.startswith(f"{number}/") for name in names)
-    unit = partial(_unit, work, number, earlier, len(study.prunings))
-    again = number == 0  # level 0 is measured anew once, for the noise floor
     calibration = calibration_for(study, pruning)
     with pruning.on(study.subject, calibration) as held:
         told_of = {name: value for name, value in held.facts.items() if name != "skipped"}
         told_of |= {} if calibration is None else {"calibration": calibration.facts}
         work.facts["interventions"][curve_label(curve_key(pruning))] = told_of
-        for i, side in enumerate(sides):
-            here = sides[i:]
-            dense = None if again else side.known[DENSE].measured
-            report = _part(work, 0, len(here))
-            for point in sweep(
-                held, side.evaluation, side.baseline, levels, known=side.points(number), dense=dense, unit=unit, report=report
-            ):
-                found = {side.name: point}
-                for k, other in enumerate(here[1:], 1):
-                    found[other.name] = other.beside(point, point.level == 0 and not again, _part(work, k, len(here)))
-                for one in here:
-                    one.known[f"{number}/{point.name}"] = found[one.name]
-                work.save_state(packed(found))
-                for one in here:
-                    yield from _rows(study, one, pruning, found[one.name], cost)
+        every: Any = study.interventions
+        n, anew = len(every), number == 0  # once, for the noise floor
+        coming = [(i, levels) for i, one in enumerate(every) if i > number and one.kind == "curve" and one.ratio is None]
+        if pruning.ratio is not None:
+            levels = reachable(held, levels, curve_label(curve_key(pruning)), work)
+        for found in measure_levels(sides, len(sides), held, levels, number, n, work, anew=anew, coming=coming):
+            for side in sides:
+                if side.name in found:
+                    yield from _rows(study, side, pruning, found[side.name], cost)
 
 
 def _rows(study: Study, side: Side, pruning: WeightPruning, point: Point, cost: DenseCost) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -189,16 +174,11 @@ def _rows(study: Study, side: Side, pruning: WeightPruning, point: Point, cost: 
     yield "point_tokens", token_rows(key, point, side.baseline, side.task)
 
 
-def _unit(work: Any, number: int, n_before: int, n_curves: int, name: str, expected: int) -> Iterator[str]:
-    """The unit of one level; all curves to come are taken to be as long as this one."""
-    return work.units([f"{number}/{name}"], UNIT, 1 + n_before + expected * (n_curves - number))
-
-
 ESSENTIAL_SPARSITY = Analysis(
     slug="essential_sparsity",
     title="Essential sparsity",
     question="How much of the weights can go before the model notices?",
-    version=1,
+    version=3,
     kind="causal",
     sources=(
         Source(
@@ -220,5 +200,6 @@ ESSENTIAL_SPARSITY = Analysis(
     ),
     needs=needs,
     memory=memory,
+    cells=cells,
     headlines=headlines,
 )

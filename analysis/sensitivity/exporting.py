@@ -112,8 +112,8 @@ def _intervention(store: Store, given: GivenRun, subject: Any, curve: str) -> tu
         found = list(interventions(config["others"], config["by"], subject, grid).values())
         settings = EssentialSparsityConfig(task=grid.provenance["config"]["task"], seed=config["seed"])
     else:
-        names = ("methods", "structures", "group", "include", "only", "seed", "draws")
-        found = prunings(**{name: config[name] for name in names})
+        names = ("methods", "structures", "group", "include", "only", "seed", "draws", "ratios", "variant")
+        found = prunings(**{name: config[name] for name in names if name in config})  # earlier runs had no ratios
         settings = EssentialSparsityConfig(**config)
     by_label = {curve_label(curve_key(one)): one for one in found}
     if curve and curve not in by_label:

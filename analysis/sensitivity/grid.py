@@ -38,6 +38,11 @@ class Measurement:
     n_zero: dict[float, int] = field(default_factory=dict)
     stage: dict[float, str] = field(default_factory=dict)
 
+    def drop_above(self, last: float) -> None:
+        """Forget the points at higher levels."""
+        for level in [level for level in self.points if level > last]:
+            del self.points[level], self.n_zero[level], self.stage[level]
+
     def arrays(self) -> dict[str, np.ndarray]:
         """As `of_arrays` takes them."""
         flat = {f"{i}/{key}": values for i, point in enumerate(self.points.values()) for key, values in point.arrays().items()}
@@ -112,7 +117,9 @@ class Grid:
         levels, stack = self.levels_of(candidate), max(1, self.config.stack)
         for first in range(0, len(levels), stack):
             self._add(made, candidate, levels[first : first + stack], GRID, lambda share: report(share / 2))
-            if max(estimates(made.points.values(), baseline).values(), key=lambda e: e.value).value > self.collapsed(eps):
+            gone = [level for level, one in estimates(made.points.values(), baseline).items() if one.value > self.collapsed(eps)]
+            if gone:
+                made.drop_above(gone[0])  # or how many levels lie in a pass would decide what is measured
                 break
         for _ in range(self.config.refine):
             middle = _between(estimates(made.points.values(), baseline), eps)
@@ -161,7 +168,7 @@ def asked(units: str) -> list[str]:
     """The kinds of candidates that were asked for."""
     found = words(units)
     if not found:
-        raise UserError(f"units must name at least one of matrices, heads, ffn, got {units!r}; name some.")
+        raise UserError(f"units must name at least one of matrices, heads, ffn, sublayers, blocks, got {units!r}; name some.")
     return found
 
 

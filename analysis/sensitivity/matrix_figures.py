@@ -9,6 +9,8 @@ from figures.spec import Axis, FigureSpec, NothingToDraw, Series
 
 SHOWN = 30
 MIDDLE = 0.5
+WHOLES = ("sublayer", "block")
+"""Kinds of which a layer has one each by name, not a number of alike ones."""
 ALONE = "Each is pruned alone, all other weights left as they are; increases of several do not simply add up."
 
 
@@ -49,15 +51,16 @@ def draw_grid(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
 
 
 def draw_parts(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
-    """Heads, or groups of neurons: layer by number."""
+    """Heads, or groups of neurons: layer by number; sublayers and blocks by what they are."""
     parts = rows[rows["kind"] != "matrix"]
     if not len(parts):
-        raise NothingToDraw("No heads and no groups of neurons were asked for; set units to matrices, heads, ffn.")
+        raise NothingToDraw("Nothing but matrices was asked for; set units to matrices, heads, ffn, sublayers, blocks.")
     parts = parts[parts["kind"] == parts["kind"].iloc[0]]
     level = float(parts["level"].max())
     shown = parts[parts["level"] == level].copy()
     shown["place"] = shown["layer"].fillna(-1).astype(int).astype(str)
-    shown["part"] = shown.groupby(["layer", "role"], dropna=False).cumcount().astype(str)
+    numbers = shown.groupby(["layer", "role"], dropna=False).cumcount().astype(str)
+    shown["part"] = shown["role"] if str(shown["kind"].iloc[0]) in WHOLES else numbers
     kind, unit = str(shown["kind"].iloc[0]), str(shown["unit"].iloc[0])
     return FigureSpec(
         kind="heatmap",

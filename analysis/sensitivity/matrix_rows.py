@@ -127,6 +127,7 @@ def _rank(grid: Grid, some: Sequence[Candidate], known: Mapping[str, Measurement
             "rank_high": None if alone else int(max(worst[i], rank[i])),
             "eps": eps,
             **_drop(known[candidate.unit], baseline, eps),
+            **lowering(known[candidate.unit], baseline),
             "note": _note(known[candidate.unit], grid.levels_of(candidate), baseline),
         }
         _add(rows, row)
@@ -145,6 +146,13 @@ def _drop(made: Measurement, baseline: Baseline, eps: float) -> dict[str, Any]:
         "words": drop.words,
         "last_level": float(curve.levels[-1]),
     }
+
+
+def lowering(made: Measurement, baseline: Baseline) -> dict[str, float | None]:
+    """The level at which removing it helps most, and by how much the loss falls; None where no interval lies below 0."""
+    found = [(one.value, level) for level, one in estimates(made.points.values(), baseline).items() if one.high < 0]
+    value, level = min(found) if found and baseline.resample.n_documents > 1 else (None, None)
+    return {"lowers": value, "lowers_at": level}
 
 
 def _note(made: Measurement, levels: Sequence[float], baseline: Baseline) -> str | None:

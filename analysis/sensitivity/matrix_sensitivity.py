@@ -1,9 +1,10 @@
-"""Which matrices (heads, groups of neurons) can the model least do without?
+"""Which matrices (heads, groups of neurons, sublayers, blocks) can the model least do without?
 
 1. Each candidate alone is pruned to a few fixed levels and measured on the same documents, restarting from the stored input of its block.
 2. Levels go upwards until the loss has collapsed; the bracket around the tolerance is halved where noise allows.
 3. Paired differences by document; area under the increase, drop point, and ranks with the intervals of their draws.
-4. Beside them predictions from one calibrated pass, and whether they rank as the measurement does.
+4. What lowers the loss when it is gone is named in the ranking (AxFormer prunes those first).
+5. Beside them predictions from one calibrated pass, and whether they rank as the measurement does.
 
 Source: SENSITIVITY sections 7 and 8.4.
 """
@@ -11,7 +12,9 @@ Source: SENSITIVITY sections 7 and 8.4.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.sensitivity.choices import AUTO
@@ -23,6 +26,7 @@ from analysis.spec import Analysis, Figure, Source, setting
 if TYPE_CHECKING:
     import numpy as np
 
+    from analysis.executors.assignment import Compute
     from analysis.interventions.sweep import Baseline
     from analysis.sensitivity.candidates import Candidate
     from analysis.sensitivity.grid import Grid, Measurement
@@ -34,11 +38,11 @@ UNIT, PREDICTING = "measuring matrices", "predicting"
 class MatrixSensitivityConfig:
     """Settings of `matrix_sensitivity`."""
 
-    units: str = setting("matrices", help="What is pruned alone; several with commas: matrices, heads, ffn")
-    method: str = setting("magnitude", help="How the weights of a matrix are chosen; heads and groups always by magnitude")
+    units: str = setting("matrices", help="What is pruned alone; several with commas: matrices, heads, ffn, sublayers, blocks")
+    method: str = setting("magnitude", help="How the weights of a matrix are chosen; all other units always by magnitude")
     group: str = setting("per_matrix", help="Which weights of a matrix compete", choices=("per_matrix", "per_row"))
     levels: str = setting("0.3, 0.5, 0.7", help="Fixed shares to remove of each matrix, with commas: areas and ranks are over these")
-    group_levels: str = setting("0.5, 1", help="The same of heads and groups of neurons; 1 removes them")
+    group_levels: str = setting("0.5, 1", help="The same of heads, groups of neurons, sublayers and blocks; 1 removes them")
     refine: int = setting(1, help="How often the bracket around the tolerance is halved, where noise allows", ge=0, le=8)
     eps: str = setting(AUTO, help="Tolerance of the drop point, in the unit of the loss; auto is 0.05 nats")
     ffn_groups: int = setting(4, help="Groups of neurons in each FFN", unit="groups", ge=1, le=4096)
@@ -92,8 +96,8 @@ def run(config: MatrixSensitivityConfig, inputs: Mapping[str, Any], work: Any) -
         for _ in work.units([PREDICTING], PREDICTING):
             yield "scope_tensors", scope_rows(grid.scope)
             predicted = _predict(grid, held, calibration, proxies, work)
+        work.facts["restarting"] = grid.restarting.facts | {"passes": grid.restarting.passes, "blocks": len(grid.restarting.blocks)}
         yield from _measure(grid, _chosen(grid, every, predicted or {}), baseline, eps, known, work)
-    work.facts["restarting"] = grid.restarting.facts | {"passes": grid.restarting.passes, "blocks": len(grid.restarting.blocks)}
     yield "matrix_ranking", ranking_rows(grid, every, known, baseline, eps)
     matrices = [one for one in every if one.kind == "matrix"]
     rows, agreement = proxy_rows(grid, matrices, known, baseline, predicted or {})
@@ -130,13 +134,45 @@ def _measure(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from analysis.sensitivity.matrix_rows import loss_rows, point_rows
 
-    by_name = {candidate.unit: candidate for candidate in chosen}
-    for name in work.units(list(by_name), UNIT):
-        candidate = by_name[name]
-        made = known[name] = grid.measure(candidate, baseline, eps, work.report)
+    by_name, facts = {candidate.unit: candidate for candidate in chosen}, work.facts["restarting"]
+    for name, cell in work.computed(list(by_name), UNIT, partial(_cell, grid, by_name, baseline, eps)):
+        candidate, made = by_name[name], cell.made
+        known[name] = made
+        facts["passes"] += cell.passes
+        facts["fallbacks"] = list(dict.fromkeys([*facts["fallbacks"], *cell.fallbacks]))
         work.save_state(made.arrays())
         yield "matrix_points", point_rows(grid, candidate, made, baseline)
         yield "matrix_losses", loss_rows(candidate, made, baseline)
+
+
+@contextmanager
+def cells(config: MatrixSensitivityConfig, inputs: Mapping[str, Any]) -> Iterator[Compute]:
+    """A candidate at all of its levels, by the name of its unit."""
+    from analysis.sensitivity.candidates import candidates
+    from analysis.sensitivity.grid import Grid, asked
+    from analysis.sensitivity.predicting import calibration_of
+
+    grid = Grid.of(config, inputs["model"])
+    baseline = grid.baseline()
+    with grid.pruning.on(grid.subject, calibration_of(grid, False, {})) as held:
+        every = candidates(asked(config.units), held, grid.subject.model, grid.first_batch(), config.ffn_groups)
+        yield partial(_cell, grid, {candidate.unit: candidate for candidate in every}, baseline, grid.eps(baseline))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What a cell gives."""
+
+    made: Measurement
+    passes: int
+    fallbacks: tuple[str, ...]
+    """Of whoever computed it, so far."""
+
+
+def _cell(grid: Grid, by_name: Mapping[str, Candidate], baseline: Baseline, eps: float, name: str, report: Any) -> _Cell:
+    before = grid.restarting.passes
+    made = grid.measure(by_name[name], baseline, eps, report)
+    return _Cell(made, grid.restarting.passes - before, tuple(grid.restarting.facts["fallbacks"]))
 
 
 def _facts(grid: Grid, baseline: Baseline, eps: float) -> dict[str, Any]:
@@ -157,11 +193,12 @@ def _facts(grid: Grid, baseline: Baseline, eps: float) -> dict[str, Any]:
 MATRIX_SENSITIVITY = Analysis(
     slug="matrix_sensitivity",
     title="Matrix sensitivity",
-    question="Which matrices, heads and groups of neurons can the model least do without?",
-    version=1,
+    question="Which matrices, heads, groups of neurons, sublayers and blocks can the model least do without?",
+    version=4,
     kind="causal",
     sources=(
         Source("Loss increase of each matrix alone, restarted from its block's input", "area, drop point and rank intervals", "O"),
+        Source("AxFormer: Accuracy-driven Approximation of Transformers", "Nagarajan et al. 2020, arXiv 2010.03688", "K"),
         Source("Importance Estimation for Neural Network Pruning", "Molchanov et al., CVPR 2019, arXiv 1906.10771: Taylor", "C"),
     ),
     config=MatrixSensitivityConfig,
@@ -170,9 +207,10 @@ MATRIX_SENSITIVITY = Analysis(
     figures=(
         Figure("grid", "Loss increase by layer and matrix", "matrix_points", draw_grid),
         Figure("ranking", "The most sensitive", "matrix_ranking", draw_ranking),
-        Figure("parts", "Heads and groups of neurons", "matrix_points", draw_parts),
+        Figure("parts", "Heads, groups of neurons, layers", "matrix_points", draw_parts),
         Figure("proxies", "Predicted and measured", "matrix_proxies", draw_proxies),
     ),
     needs=needs,
     memory=lambda settings, facts: 3 * memory(settings, facts),
+    cells=cells,
 )

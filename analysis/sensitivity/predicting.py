@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ UNITS: Mapping[str, str] = {OUTPUT: "share of the outputs' length", TAYLOR: "uni
 
 def calibration_of(grid: Grid, with_proxies: bool, facts: dict[str, Any]) -> Calibration | None:
     """What the method and the predictions need, measured on the calibration split; None where that is nothing."""
-    from analysis.interventions.calibration import calibrate
+    from analysis.interventions.calibration import calibrate_on
     from analysis.tasks import choose_task
 
     needs = set(grid.pruning.needs)
@@ -38,17 +39,17 @@ def calibration_of(grid: Grid, with_proxies: bool, facts: dict[str, Any]) -> Cal
     if not needs:
         return None
     task = choose_task(grid.subject, grid.config.task, split="calibration", seed=grid.config.seed)
-    batches = [batch.inputs for batch in task.batches(task.batch_size(grid.config.batch_tokens))]
+    measured = partial(calibrate_on, grid.subject.model, grid.scope, task, grid.config.batch_tokens)
     if with_proxies and grid.config.proxies == "all" and not task.is_divergence:
         try:
-            found = calibrate(grid.subject.model, grid.scope, batches, {*needs, "gradients"}, task=task)
+            found = measured({*needs, "gradients"})
         except IncompatibleSubject as error:
             facts["no_gradients"] = str(error)
         else:
             return found
     elif with_proxies and task.is_divergence:
         facts["no_gradients"] = "a divergence from the dense model has no gradient at the dense model"
-    return calibrate(grid.subject.model, grid.scope, batches, needs, task=None if task.is_divergence else task)
+    return measured(needs)
 
 
 def predictions(scope: Scope, held: HeldPruning, calibration: Calibration, levels: Sequence[float]) -> dict[str, np.ndarray]:
@@ -64,7 +65,7 @@ def predictions(scope: Scope, held: HeldPruning, calibration: Calibration, level
 
 
 def _of_member(member: Member, dense: Tensor, removed: Tensor, calibration: Calibration) -> dict[str, float]:
-    """All predictions of one parameter; of a stack of experts the mean error, and the sums."""
+    """All predictions of one parameter; of a stack of experts the mean error, and the sums, over those that a token reached."""
     inputs = [calibration.of(member.name, index) for index in range(member.matrix_shape[0])]
     seen = [(i, one) for i, one in enumerate(inputs) if one is not None]
     if not seen:
@@ -75,7 +76,7 @@ def _of_member(member: Member, dense: Tensor, removed: Tensor, calibration: Cali
     if errors:
         found[OUTPUT] = float(np.mean(errors))
     slopes = [(i, one.gradient, one.gradient_square) for i, one in seen]
-    if all(gradient is not None and square is not None for _, gradient, square in slopes):
+    if any(gradient is not None for _, gradient, _ in slopes):
         found[TAYLOR] = sum(taylor_increase(removed[i], gradient) for i, gradient, _ in slopes if gradient is not None)
         found[FISHER] = sum(fisher_increase(removed[i], square) for i, _, square in slopes if square is not None)
     return found

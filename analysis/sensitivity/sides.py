@@ -70,13 +70,15 @@ class Side:
         return Point(point.level, measured, point.applied, point.cost)
 
 
-def sides_of(study: Study, second: Any = None) -> tuple[Side, ...]:
-    """The data of the run, and the second where there is one. Raises `UserError` where the two are not asked the same."""
+def sides_of(study: Study, second: Any = None, named: str = "") -> tuple[Side, ...]:
+    """The data of the run, and the second where there is one. Raises `UserError` where the two are not asked the same.
+
+    ``named``: what the setting second_data says."""
     first = Side(FIRST, study.task, study.evaluation, study.config.seed)
     if second is None:
-        if study.config.second_data:
+        if named:
             raise UserError(
-                f"second_data must come opened where a run is made in Python, got only {study.config.second_data!r}; "
+                f"second_data must come opened where a run is made in Python, got only {named!r}; "
                 "give the input second_data, made by analysis.second_data.second_of."
             )
         return (first,)

@@ -1,10 +1,10 @@
-"""What a sweep over weights holds throughout a run: task, scope, evaluation, interventions; and the facts it tells."""
+"""What a sweep holds throughout a run: task, scope, evaluation, interventions; and the facts it tells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.sensitivity.choices import metrics, prunings
 from analysis.sensitivity.curve_figures import ONE_SHOT
@@ -15,12 +15,24 @@ if TYPE_CHECKING:
     from analysis.interventions.measuring import Evaluation
     from analysis.interventions.pruning import WeightPruning
     from analysis.interventions.scope import Scope
+    from analysis.interventions.spec import Intervention
     from analysis.interventions.sweep import Baseline
-    from analysis.sensitivity.essential_sparsity import EssentialSparsityConfig as Settings
+    from analysis.sensitivity.essential_sparsity import EssentialSparsityConfig
     from analysis.tasks import Task
 
 SHOWN = 4
 """Windows whose tokens are kept one by one."""
+
+
+class Settings(Protocol):
+    """What every sweep's config says."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_tokens(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -32,29 +44,37 @@ class Study:
     task: Task
     scope: Scope
     evaluation: Evaluation
-    prunings: tuple[WeightPruning, ...]
+    interventions: tuple[Intervention, ...]
+    draws: int = 1
+    """Of each calibrated intervention: above 1, each measures on a half of the calibration documents."""
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    """What is measured beside the loss, as `Evaluation` takes it."""
     calibrations: dict[tuple[frozenset[str], int], Any] = field(default_factory=dict)
-    """By what they hold and by draw: methods with the same needs share one."""
+    """By what they hold and by draw: interventions with the same needs share one."""
 
     @classmethod
-    def of(cls, config: Settings, subject: Any) -> Study:
-        """Everything that the settings ask for; every refusal comes before the first pass."""
+    def of(cls, config: EssentialSparsityConfig, subject: Any) -> Study:
+        """Everything that the settings of a sweep over weights ask for; every refusal comes before the first pass."""
         from analysis.interventions.scope import weight_scope
 
-        found = prunings(config.methods, config.structures, config.group, config.include, config.only, config.seed, config.draws)
+        found = prunings(
+            config.methods, config.structures, config.group, config.include, config.only, config.seed, config.draws,
+            ratios=config.ratios, variant=config.variant,
+        )  # fmt: skip
         _check_split(config, found)
-        task, evaluation = _asked(config, subject)
+        measures = {"kl_positions": config.kl_positions, "metrics": metrics(config.logits, subject), "shown": SHOWN}
+        task, evaluation = asked_of(config, subject, config.split, **measures)
         scope = weight_scope(subject.model, include=found[0].include, only=config.only)
-        return cls(config, subject, task, scope, evaluation, tuple(found))
+        return cls(config, subject, task, scope, evaluation, tuple(found), config.draws, measures)
 
     def asked_of(self, subject: Any) -> tuple[Task, Evaluation]:
         """The same questions on the data of another subject that shares the model."""
-        return _asked(self.config, subject)
+        return asked_of(self.config, subject, self.task.split, **self.measures)
 
     @property
     def units(self) -> dict[str, str]:
         """Unit of each metric."""
-        more = {metric.name: metric.unit for metric in metrics(self.config.logits, self.subject)}
+        more = {metric.name: metric.unit for metric in self.measures.get("metrics", ())}
         return {"loss": self.task.unit, "accuracy": "share of positions", "kl": "nats per position (KL)"} | more
 
     @property
@@ -63,41 +83,38 @@ class Study:
         return {member.name: (member.layer, member.role) for member in self.scope.members}
 
 
-def _asked(config: Settings, subject: Any) -> tuple[Task, Evaluation]:
+def asked_of(config: Settings, subject: Any, split: str, **measures: Any) -> tuple[Task, Evaluation]:
+    """The task on one split of a subject's data, and what measures it."""
     from analysis.interventions.measuring import Evaluation
     from analysis.tasks import choose_task
 
-    task = choose_task(subject, config.task, split=config.split, seed=config.seed)
-    return task, Evaluation(
-        subject.model, task, task.batch_size(config.batch_tokens), kl_positions=config.kl_positions,
-        metrics=metrics(config.logits, subject), shown=SHOWN, seed=config.seed,
-    )  # fmt: skip
+    task = choose_task(subject, config.task, split=split, seed=config.seed)
+    return task, Evaluation(subject.model, task, task.batch_size(config.batch_tokens), seed=config.seed, **measures)
 
 
-def _check_split(config: Settings, found: list[WeightPruning]) -> None:
+def _check_split(config: EssentialSparsityConfig, found: list[WeightPruning]) -> None:
     fitted = next((pruning for pruning in found if pruning.needs), None)
     if config.split != "report" and fitted is not None:
-        raise UserError(
-            f"split must be report where a method is calibrated, got {config.split!r} with {fitted.method.slug}; give more documents."
-        )
+        with_what = fitted.method.slug if fitted.method.needs or fitted.ratio is None else fitted.ratio.slug
+        raise UserError(f"split must be report where a method is calibrated, got {config.split!r} with {with_what}; give more documents.")
 
 
-def calibration_for(study: Study, pruning: WeightPruning) -> Any:
-    """What the method needs, measured on the calibration split, or on its draw of it; None where it needs nothing."""
-    if not pruning.needs:
+def calibration_for(study: Study, intervention: Intervention) -> Any:
+    """What an intervention needs, measured on the calibration split, or on its draw of it; None where it needs nothing."""
+    if not intervention.needs:
         return None
-    from analysis.interventions.calibration import calibrate
+    from analysis.interventions.calibration import calibrate_on
     from analysis.tasks import choose_task
 
-    config, several = study.config, study.config.draws > 1
-    key = (pruning.needs, pruning.seed if several else config.seed)
+    config, several = study.config, study.draws > 1
+    seed = getattr(intervention, "seed", config.seed) if several else config.seed
+    key = (intervention.needs, seed)
     if key not in study.calibrations:
         if several:
             study.calibrations.clear()  # second moments are as large as the weights: one draw at a time
         task = choose_task(study.subject, config.task, split="calibration", seed=config.seed)
-        task = half_of(task, pruning.seed) if several else task
-        batches = [batch.inputs for batch in task.batches(task.batch_size(config.batch_tokens))]
-        made = calibrate(study.subject.model, study.scope, batches, pruning.needs, task=None if task.is_divergence else task)
+        task = half_of(task, seed) if several else task
+        made = calibrate_on(study.subject.model, study.scope, task, config.batch_tokens, intervention.needs)
         made.facts["n_documents"] = len(set(task.data.document.tolist()))
         study.calibrations[key] = made
     return study.calibrations[key]
@@ -147,7 +164,7 @@ def facts_of(study: Study, baseline: Baseline, eps: tuple[float, ...], cost: Den
         "denominator": study.scope.denominator,
         "tolerances": list(eps),
         "dense_loss": dense,
-        "curves": [pruning.title for pruning in study.prunings],
+        "curves": [one.title for one in study.interventions],
         "fine_tuning": ONE_SHOT,
         "interventions": {},
         "cost": f"Cost at this operating point: {cost.words}.",
@@ -156,10 +173,8 @@ def facts_of(study: Study, baseline: Baseline, eps: tuple[float, ...], cost: Den
     }
 
 
-def told(drops: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    """Drop points of the loss for the figures, which read one table each."""
-    from analysis.sensitivity.curve_rows import curve_label
-
+def told(drops: Mapping[str, list[Any]], label: Callable[[Mapping[str, Any]], str]) -> list[dict[str, Any]]:
+    """Drop points of the loss for the figures, which read one table each. label: of a curve, from its row."""
     names = ("eps", "answer", "level", "low", "high", "last_level", "words", "is_headline")
     rows = [dict(zip(drops, values, strict=True)) for values in zip(*drops.values(), strict=True)]
-    return [{"curve": curve_label(row)} | {name: row[name] for name in names} for row in rows if row["metric"] == "loss"]
+    return [{"curve": label(row)} | {name: row[name] for name in names} for row in rows if row["metric"] == "loss"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import torch
 from torch import nn
 
 from analysis.models import GivenBatches, subject_from
+from tests.sensitivity_run import all_digits, learn
 
 ESSENTIAL, USELESS, SMALL = 0, 1, 2
 
@@ -44,10 +44,7 @@ class Planted(nn.Module):
 
 @functools.cache
 def _trained():
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    x, y = torch.from_numpy(digits.data.astype(np.float32) / 16), torch.from_numpy(digits.target)
+    x, y = all_digits()
     model = Planted()
     for block in (model.blocks[USELESS],):
         for p in block.down.parameters():
@@ -55,12 +52,7 @@ def _trained():
             p.requires_grad_(False)
     with torch.no_grad():
         model.blocks[SMALL].down.weight.mul_(0.1)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 0.01)
-    for _ in range(150):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model.state_dict(), x, y.numpy()
+    return learn(model, x, y, 150).state_dict(), x, y.numpy()
 
 
 def planted(n: int = 800):

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from analysis.interventions.scope import weight_scope
 from analysis.models import TextWindows, subject_from
 from analysis.runner import run
+from analysis.sensitivity.candidates import _heads
 from analysis.sensitivity.matrix_sensitivity import MATRIX_SENSITIVITY, MatrixSensitivityConfig
 from analysis.spec import IncompatibleSubject, UnknownName, UserError
 from analysis.tasks import choose_task
@@ -84,6 +86,37 @@ def test_the_bracket_around_the_tolerance_is_halved_only_where_it_is_crossed(fou
     crossed = points.query("stage == 'grid'").groupby("tensor")["delta"].max() > store.provenance(info)["facts"]["eps"]
     assert set(refined["tensor"]) <= set(crossed[crossed].index) and len(refined)
     assert set(refined["level"]) <= {0.15, 0.4, 0.6}
+
+
+def test_how_many_levels_lie_in_one_pass_changes_no_number(tmp_path):
+    """A level behind the first collapsed one is not measured with one level a pass, so it must not count with several."""
+    rows = []
+    for stack in (1, 2, 3, 4):
+        subject = planted()
+        subject.model.head.weight.data.mul_(8)
+        store, info = sealed(tmp_path / str(stack), subject, levels="0.5, 0.9, 0.95, 1", stack=stack, refine=1, proxies="none")
+        assert info.key == (rows[0][0].key if rows else info.key)
+        rows.append((info, store.read(info, "matrix_points"), store.read(info, "matrix_ranking")))
+    _, points, ranking = rows[0]
+    assert points.query("stage == 'grid'").groupby("tensor").size().min() < 4, "something collapses before the last level"
+    for _, other, ranked in rows[1:]:
+        assert other[["tensor", "level", "stage"]].values.tolist() == points[["tensor", "level", "stage"]].values.tolist()
+        assert other["delta"].tolist() == pytest.approx(points["delta"].tolist(), abs=1e-5)
+        assert ranked["area"].tolist() == pytest.approx(ranking["area"].tolist(), abs=1e-5)
+        assert ranked["note"].tolist() == ranking["note"].tolist()
+
+
+@pytest.mark.parametrize("family", ["bert", "vit", "opt", "t5", "llama"])
+def test_a_head_has_its_rows_of_query_key_and_value_and_its_columns_of_what_reads_it(family):
+    """8 rows of 16 weights, three times, and 8 columns, wherever the four matrices lie. LLaMA's heads share keys: rows of query alone."""
+    model, batch = zoo.ZOO[family]()
+    heads = list(_heads(model, batch, weight_scope(model)))
+    assert len(heads) == {"t5": 12, "llama": 8}.get(family, 4)
+    for one in heads:
+        made, _ = one.at(1.0)
+        went = [(model.get_parameter(name) != values).nonzero() for name, values in made.items()]
+        shape = sorted((len(at[:, 0].unique()), len(at[:, 1].unique())) for at in went)
+        assert (one.n, shape) == ((128, [(4, 16), (16, 4)]) if family == "llama" else (512, [(8, 16)] * 3 + [(16, 8)]))
 
 
 def test_predictions_rank_the_planted_model_and_a_useless_matrix_is_predicted_as_such(found):

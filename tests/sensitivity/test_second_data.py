@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from analysis.interventions.pruning import HeldPruning
 from analysis.jobs.request import checked
@@ -18,29 +17,13 @@ from analysis.sensitivity.essential_sparsity import ESSENTIAL_SPARSITY, Essentia
 from analysis.sensitivity.study import Study, calibration_for, half_of
 from analysis.spec import UserError
 from store import Store
+from tests.sensitivity_run import all_digits, digits_classifier, trained_digits
 
 TABLES = ("curve_points", "point_losses", "drop_points", "pruned_where", "scope_tensors")
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """A classifier of digits, and the digits by class."""
-    from sklearn.datasets import load_digits
-
-    torch.manual_seed(0)
-    found = load_digits()
-    x, y = torch.from_numpy(found.data.astype(np.float32) / 16), torch.from_numpy(found.target)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(120):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model.state_dict(), x, y
-
-
-def batches(trained, classes, n=400):
-    _, x, y = trained
+def batches(classes, n=400):
+    x, y = all_digits()
     some = torch.isin(y, torch.tensor(classes)).nonzero()[:n, 0]
     return GivenBatches(list(x[some].split(100)), labels=y[some].numpy(), name=f"classes {classes[0]} to {classes[-1]}")
 
@@ -48,32 +31,30 @@ def batches(trained, classes, n=400):
 KEEP, FORGET = list(range(7)), [7, 8, 9]
 
 
-def subject(trained, classes):
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-    model.load_state_dict(trained[0])
-    return subject_from(model, data=batches(trained, classes))
+def subject(classes):
+    return subject_from(digits_classifier(trained_digits()[0]), data=batches(classes))
 
 
-def sealed(folder, trained, *, first=KEEP, second=None, progress=None, **settings):
-    store, given = Store(folder), subject(trained, first)
-    inputs = {"model": given} | ({} if second is None else {SECOND: second_of(given, batches(trained, second))})
+def sealed(folder, *, first=KEEP, second=None, progress=None, **settings):
+    store, given = Store(folder), subject(first)
+    inputs = {"model": given} | ({} if second is None else {SECOND: second_of(given, batches(second))})
     config = EssentialSparsityConfig(**{"kl_positions": 0, "eps": "0.05, 0.2, 0.5", **settings})
     return store, run(ESSENTIAL_SPARSITY, inputs, config, store, progress=progress)
 
 
-def test_numbers_of_the_first_data_are_the_same_with_and_without_second_data(tmp_path, trained):
-    store, alone = sealed(tmp_path, trained)
-    _, both = sealed(tmp_path, trained, second=FORGET)
+def test_numbers_of_the_first_data_are_the_same_with_and_without_second_data(tmp_path):
+    store, alone = sealed(tmp_path)
+    _, both = sealed(tmp_path, second=FORGET)
     for table in TABLES:
         rows = store.read(both, table)
         rows = rows[rows["data"] == "first"].reset_index(drop=True) if "data" in rows else rows
         assert rows.equals(store.read(alone, table)), table
 
 
-def test_numbers_of_the_second_data_are_those_of_a_run_on_them_alone(tmp_path, trained):
+def test_numbers_of_the_second_data_are_those_of_a_run_on_them_alone(tmp_path):
     settings = {"levels": "0.3, 0.6, 0.8", "methods": "magnitude, random"}
-    store, both = sealed(tmp_path, trained, second=FORGET, **settings)
-    _, alone = sealed(tmp_path, trained, first=FORGET, **settings)
+    store, both = sealed(tmp_path, second=FORGET, **settings)
+    _, alone = sealed(tmp_path, first=FORGET, **settings)
     key = ["method", "metric", "level"]
     mine = store.read(both, "curve_points").query("data == 'second'").set_index(key)
     theirs = store.read(alone, "curve_points").set_index(key)
@@ -82,19 +63,19 @@ def test_numbers_of_the_second_data_are_those_of_a_run_on_them_alone(tmp_path, t
     assert not mine["low"].equals(theirs.loc[mine.index, "low"]), "draws of the second data are their own"
 
 
-def test_each_level_is_applied_once_and_the_second_data_may_ask_for_more(tmp_path, trained, monkeypatch):
+def test_each_level_is_applied_once_and_the_second_data_may_ask_for_more(tmp_path, monkeypatch):
     asked = []
     at = HeldPruning.at
     monkeypatch.setattr(HeldPruning, "at", lambda self, level: (asked.append(level), at(self, level))[1])
-    store, info = sealed(tmp_path, trained, second=FORGET)
+    store, info = sealed(tmp_path, second=FORGET)
     levels = store.read(info, "curve_points").query("metric == 'loss'").groupby("data")["level"].apply(set)
     assert len(asked) == len(set(asked)) and set(asked) == levels["second"] > levels["first"]
     drops = store.read(info, "drop_points").query("metric == 'loss' and answer == 'reached'")
     assert set(drops["data"]) == {"first", "second"} and (drops["above"] - drops["below"] <= 0.0125 + 1e-9).all()
 
 
-def test_the_difference_between_data_has_an_interval_and_is_not_paired(tmp_path, trained):
-    store, info = sealed(tmp_path, trained, second=FORGET, methods="magnitude, random", levels="0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8")
+def test_the_difference_between_data_has_an_interval_and_is_not_paired(tmp_path):
+    store, info = sealed(tmp_path, second=FORGET, methods="magnitude, random", levels="0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8")
     rows, drops = store.read(info, "drop_differences"), store.read(info, "drop_points").query("is_headline")
     across = rows[~rows["is_paired"]].set_index("one")
     assert across["other"].tolist() == ["magnitude, global, second data", "random, global, seed 0, second data"]
@@ -106,14 +87,14 @@ def test_the_difference_between_data_has_an_interval_and_is_not_paired(tmp_path,
     assert len(within) == 2 and set(within["one_rank_high"].dropna()) <= {1, 2}
 
 
-def test_the_same_data_twice_differ_by_nothing_but_noise(tmp_path, trained):
+def test_the_same_data_twice_differ_by_nothing_but_noise(tmp_path):
     """Drawn independently: a paired difference would be 0 in every draw."""
-    store, info = sealed(tmp_path, trained, second=KEEP)
+    store, info = sealed(tmp_path, second=KEEP)
     row = store.read(info, "drop_differences").iloc[0]
     assert row["low"] < 0 < row["high"] and not row["is_paired"]
 
 
-def test_a_stopped_run_of_two_data_repeats_no_level_and_ends_the_same(tmp_path, trained):
+def test_a_stopped_run_of_two_data_repeats_no_level_and_ends_the_same(tmp_path):
     def stop_at(n):
         def stop(progress):
             if progress.what == "measuring levels" and progress.done > n:
@@ -121,30 +102,30 @@ def test_a_stopped_run_of_two_data_repeats_no_level_and_ends_the_same(tmp_path, 
 
         return stop
 
-    whole_store, whole = sealed(tmp_path / "whole", trained, second=FORGET, kl_positions=50)
+    whole_store, whole = sealed(tmp_path / "whole", second=FORGET, kl_positions=50)
     n_first, n_all = (
         len(whole_store.read(whole, "curve_points").query(f"metric == 'loss' and data == '{name}'")) for name in ("first", "second")
     )
     assert n_first < n_all
     for n in (5, n_first + 1.5):
         with pytest.raises(KeyboardInterrupt):
-            sealed(tmp_path / "stopped", trained, second=FORGET, kl_positions=50, progress=stop_at(n))
-    store, stopped = sealed(tmp_path / "stopped", trained, second=FORGET, kl_positions=50)
+            sealed(tmp_path / "stopped", second=FORGET, kl_positions=50, progress=stop_at(n))
+    store, stopped = sealed(tmp_path / "stopped", second=FORGET, kl_positions=50)
     for table in (*TABLES, "drop_differences"):
         assert store.read(stopped, table).equals(whole_store.read(whole, table)), table
 
 
-def test_progress_within_a_level_of_two_data_only_grows(tmp_path, trained):
+def test_progress_within_a_level_of_two_data_only_grows(tmp_path):
     seen = []
-    sealed(tmp_path, trained, second=FORGET, levels="0.5", progress=lambda p: seen.append((p.what, p.done)))
+    sealed(tmp_path, second=FORGET, levels="0.5", progress=lambda p: seen.append((p.what, p.done)))
     done = [done for what, done in seen if what == "measuring levels"]
     assert done == sorted(done)
 
 
-def test_the_run_key_holds_the_second_data(trained):
-    given, config = subject(trained, KEEP), EssentialSparsityConfig()
+def test_the_run_key_holds_the_second_data():
+    given, config = subject(KEEP), EssentialSparsityConfig()
     keys = [run_key(ESSENTIAL_SPARSITY, config, {"model": given})]
-    keys += [run_key(ESSENTIAL_SPARSITY, config, {"model": given, SECOND: second_of(given, batches(trained, c))}) for c in (KEEP, FORGET)]
+    keys += [run_key(ESSENTIAL_SPARSITY, config, {"model": given, SECOND: second_of(given, batches(c))}) for c in (KEEP, FORGET)]
     assert len(set(keys)) == 3
 
 
@@ -170,19 +151,19 @@ def test_the_form_opens_no_second_data_outside_of_the_allowed_folders(tmp_path, 
     assert refused == [str(tmp_path / "secret.txt")]
 
 
-def test_data_that_are_asked_something_else_are_refused(tmp_path, trained):
-    given = subject(trained, KEEP)
-    unlabelled = second_of(given, GivenBatches([trained[1][:200]]))
+def test_data_that_are_asked_something_else_are_refused(tmp_path):
+    given = subject(KEEP)
+    unlabelled = second_of(given, GivenBatches([all_digits()[0][:200]]))
     with pytest.raises(UserError, match="must be asked the same as the data, classification"):
         run(ESSENTIAL_SPARSITY, {"model": given, SECOND: unlabelled}, EssentialSparsityConfig(), Store(tmp_path))
     with pytest.raises(UserError, match="must come opened"):
         run(ESSENTIAL_SPARSITY, {"model": given}, EssentialSparsityConfig(second_data="other.txt"), Store(tmp_path))
 
 
-def test_two_curves_stand_in_one_picture_that_names_both_data(tmp_path, trained):
+def test_two_curves_stand_in_one_picture_that_names_both_data(tmp_path):
     from figures.screen import to_plotly
 
-    store, info = sealed(tmp_path, trained, second=FORGET, levels="0.3, 0.6, 0.8")
+    store, info = sealed(tmp_path, second=FORGET, levels="0.3, 0.6, 0.8")
     spec = ESSENTIAL_SPARSITY.figure("curve").draw(store.read(info, "curve_points"), store.provenance(info))
     curves = {name for name in spec.data["series"] if not name.startswith("s*")}
     assert curves == {"magnitude, global", "magnitude, global, second data"} and to_plotly(spec).data
@@ -194,8 +175,8 @@ def test_two_curves_stand_in_one_picture_that_names_both_data(tmp_path, trained)
 # ----------------------------------------------------------------------------------------------------------------- draws
 
 
-def test_calibrated_methods_have_a_curve_for_each_draw_and_the_spread_of_their_drop_points(tmp_path, trained):
-    store, info = sealed(tmp_path, trained, methods="magnitude, wanda", draws=3)
+def test_calibrated_methods_have_a_curve_for_each_draw_and_the_spread_of_their_drop_points(tmp_path):
+    store, info = sealed(tmp_path, methods="magnitude, wanda", draws=3)
     drops = store.read(info, "drop_points").query("is_headline").set_index(["method", "seed"])
     assert drops.index.tolist() == [("magnitude", 0), ("wanda", 0), ("wanda", 1), ("wanda", 2)]
     wanda = drops.loc["wanda"]
@@ -209,19 +190,19 @@ def test_calibrated_methods_have_a_curve_for_each_draw_and_the_spread_of_their_d
     assert "wanda, per row" in set(labels) and "wanda, per row, seed 2" in set(labels)
 
 
-def test_one_draw_of_a_calibrated_method_is_called_one(tmp_path, trained):
-    store, info = sealed(tmp_path, trained, methods="wanda", levels="0.3, 0.6, 0.8")
+def test_one_draw_of_a_calibrated_method_is_called_one(tmp_path):
+    store, info = sealed(tmp_path, methods="wanda", levels="0.3, 0.6, 0.8")
     row = store.read(info, "drop_points").query("is_headline").iloc[0]
     assert row["n_draws"] == 1 and "is not known; a headline needs at least 5" in row["note"]
     assert "a headline needs at least 5" in ESSENTIAL_SPARSITY.headlines(info.summaries)[0].over
 
 
-def test_a_draw_is_a_half_of_the_calibration_documents_and_the_whole_where_there_is_one(trained):
-    given = subject(trained, KEEP)
+def test_a_draw_is_a_half_of_the_calibration_documents_and_the_whole_where_there_is_one():
+    given = subject(KEEP)
     whole = Study.of(EssentialSparsityConfig(methods="wanda"), given)
-    assert calibration_for(whole, whole.prunings[0]).facts["n_documents"] == 100
+    assert calibration_for(whole, whole.interventions[0]).facts["n_documents"] == 100
     study = Study.of(EssentialSparsityConfig(methods="wanda", draws=2), given)
-    assert [calibration_for(study, one).facts["n_documents"] for one in study.prunings] == [50, 50]
+    assert [calibration_for(study, one).facts["n_documents"] for one in study.interventions] == [50, 50]
     report = set(study.task.data.document.tolist())
     from analysis.tasks import choose_task
 
