@@ -30,7 +30,7 @@ def make_neurons(
     record = {
         "slug": "neuron_activity", "version": NEURON_ACTIVITY.version, "model": name, "data": "toy-text", "config": CONFIG, "seed": seed,
         "title": "Neuron activity", "model_label": f"Toy ({name})", "dtype": "float32", "device": "cpu",
-        "facts": {"n_tokens": CONFIG["n_tokens"], "left_out_of_rankings": ["position 0", "special tokens"]},
+        "facts": {"n_tokens": CONFIG["n_tokens"], "n_documents": DOCUMENTS, "left_out_of_rankings": ["position 0", "special tokens"]},
         "fingerprints": {"model": {"weights": name}},
     }  # fmt: skip
     tables = {table.name: table for table in NEURON_ACTIVITY.tables}

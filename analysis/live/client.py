@@ -13,57 +13,29 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, TypeVar
 
 from analysis.jobs import processes
 from analysis.live import wire
-from analysis.live.places import Places, Record, places_of
+from analysis.live.places import USUAL_DATA, Places, Record, places_of
+from analysis.live.played import Played
+from analysis.live.playing import Play
 from analysis.live.question import Answer, Question
-from analysis.spec import UserError
+from analysis.live.status import LiveCancelled, LiveError, LiveGone, LiveStatus
 
-State = Literal["absent", "starting", "ready", "busy", "ended", "failed", "other"]
 _PING_S = 1.0
 _LEAVE_S = 10.0
 _POLL_S = 0.05
 _AGAIN = "start it again"
-
-
-class LiveError(UserError):
-    """The live model gave no answer; the text says why and what to do."""
-
-
-class LiveGone(LiveError):
-    """There is no worker (any more); the next `LiveModel.start` makes one."""
-
-
-class LiveCancelled(LiveError):
-    """The question was cancelled."""
-
-
-@dataclass(frozen=True)
-class LiveStatus:
-    """Where a live model stands, in a word and in words."""
-
-    state: State
-    words: str
-    """One or two sentences for people."""
-    share: float | None = None
-    """While it starts: how much of the present step is done; None where that is not known."""
-    memory: int | None = None
-    """Bytes it holds."""
-    pid: int | None = None
-
-    @property
-    def answers(self) -> bool:
-        """Whether a question asked now would be answered."""
-        return self.state in ("ready", "busy")
+Found = TypeVar("Found")
 
 
 class LiveModel:
-    """The live model of one store and model. ``fingerprints``: weights and tokenizer that it must have (those of a run)."""
+    """The live model of one store and model. ``fingerprints``: weights and tokenizer that it must have (those of a run); ``data``: what a
+    model that reads no text is opened with."""
 
     def __init__(
         self,
@@ -72,16 +44,17 @@ class LiveModel:
         *,
         fingerprints: Mapping[str, str] | None = None,
         device: str = "cpu",
+        data: str = USUAL_DATA,
         idle_s: float | None = None,
         request_s: float | None = None,
     ) -> None:
-        self.store, self.model, self._device = str(Path(store).resolve()), model, device
+        self.store, self.model, self.data, self._device = str(Path(store).resolve()), model, data, device
         self._fingerprints = {k: v for k, v in (fingerprints or {}).items() if k in ("weights", "tokenizer")}
         self._idle_s, self._request_s = idle_s, request_s
 
     @property
     def _places(self) -> Places:
-        return places_of(self.store, self.model)
+        return places_of(self.store, self.model, self.data)
 
     def status(self) -> LiveStatus:
         """Where it stands now; takes a second at most."""
@@ -141,6 +114,7 @@ class LiveModel:
 
     def _arguments(self) -> list[str]:
         given = ["live", "--store", self.store, "--model", self.model, "--device", self._device]
+        given += [] if self.data == USUAL_DATA else ["--data", self.data]
         for flag, value in (("--idle", self._idle_s), ("--request", self._request_s), *self._wanted()):
             given += [flag, str(value)] if value is not None else []
         return given
@@ -175,18 +149,27 @@ class LiveModel:
         *,
         active: float = 0.01,
         magnitude: float = 0.0625,
+        sae: str = "",
         interventions: Sequence[Any] = (),
-    ) -> Pending:
-        """Ask, without waiting for the answer."""
-        question = Question(text, tuple(sites), tuple(neurons), active, magnitude, self._fingerprints, tuple(interventions))
-        return Pending(self, self._living(), question)
+    ) -> Pending[Answer]:
+        """Ask, without waiting for the answer. With ``sae``, ``neurons`` are latents of that SAE."""
+        question = Question(text, tuple(sites), tuple(neurons), active, magnitude, self._fingerprints, sae, tuple(interventions))
+        return Pending(self, self._living(), question.as_json(), Answer.from_json)
+
+    def begin_play(self, play: Play) -> Pending[Played]:
+        """Ask a question of the playground, without waiting for the answer."""
+        asked = replace(play, fingerprints=self._fingerprints)
+        return Pending(self, self._living(), {"play": asked.as_json()}, Played.from_json)
 
     def forward(self, text: str, sites: Sequence[str], neurons: Sequence[int], **settings: Any) -> Answer:
         """Ask and wait for the answer. Raises `LiveError` with one sentence where there is none."""
         with self.begin(text, sites, neurons, **settings) as pending:
-            while (answer := pending.poll(1.0)) is None:
-                pass
-        return answer
+            return pending.wait()
+
+    def play(self, play: Play) -> Played:
+        """Ask a question of the playground and wait for the answer."""
+        with self.begin_play(play) as pending:
+            return pending.wait()
 
     def stop(self) -> None:
         """Ask it to leave, and wait until it has; what does not listen is terminated."""
@@ -208,13 +191,13 @@ class LiveModel:
         return record
 
 
-class Pending:
+class Pending(Generic[Found]):
     """A question on its way. Leaving it (`close`, or the end of its process) cancels it at the worker."""
 
-    def __init__(self, live: LiveModel, record: Record, question: Question) -> None:
-        self._live, self._record = live, record
+    def __init__(self, live: LiveModel, record: Record, asked: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Found]) -> None:
+        self._live, self._record, self._read = live, record, read
         self._id = secrets.token_hex(8)
-        message = {"do": "forward", "id": self._id, "token": record.token, **question.as_json()}
+        message = {"do": "forward", "id": self._id, "token": record.token, **asked}
         try:
             self._connection = wire.connect(record.address, _PING_S)
         except OSError as error:
@@ -226,13 +209,13 @@ class Pending:
             self._connection.close()
             raise LiveGone(self._gone()) from error
 
-    def __enter__(self) -> Pending:
+    def __enter__(self) -> Pending[Found]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def poll(self, patience: float = 0.0) -> Answer | None:
+    def poll(self, patience: float = 0.0) -> Found | None:
         """The answer, or None where it has not come after ``patience`` seconds. Raises `LiveError` where none will come."""
         try:
             reply = self._inbox.poll(patience)
@@ -242,7 +225,13 @@ class Pending:
         if reply is None:
             return None
         self.close()
-        return Answer.from_json(_checked(reply))
+        return self._read(_checked(reply))
+
+    def wait(self) -> Found:
+        """The answer, once it has come."""
+        while (found := self.poll(1.0)) is None:
+            pass
+        return found
 
     def cancel(self) -> None:
         """Give the question up; `poll` then raises `LiveCancelled`, unless the answer was faster."""

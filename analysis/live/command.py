@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from analysis.live.places import USUAL_DATA
+
 
 def add_live(commands: Any, add_store: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add the command."""
@@ -19,6 +21,7 @@ def add_live(commands: Any, add_store: Callable[[argparse.ArgumentParser], None]
     one.add_argument(
         "--threads", type=int, default=None, metavar="N", help="compute with so many (default: one less than there are, at most 4)"
     )
+    one.add_argument("--data", default=USUAL_DATA, help="for models that read no text: what they read, as in run --data")
     one.add_argument("--weights", metavar="FINGERPRINT", help="leave unless the weights are these")
     one.add_argument("--tokenizer", metavar="FINGERPRINT", help="leave unless the tokenizer is this")
     add_store(one)
@@ -40,6 +43,7 @@ def live(options: argparse.Namespace) -> int:
         idle_s=options.idle,
         request_s=options.request,
         threads=options.threads or threads(),
+        data=options.data,
         fingerprints={what: fingerprint for what, fingerprint in wanted.items() if fingerprint},
     )
     return work(settings)

@@ -1,7 +1,8 @@
 """The worker's counter: takes connections, answers at once what needs no model, queues what does. Loads no torch.
 
 One question is worked on at a time; a few may wait. Every request carries the token of the worker's record, which only this user
-can read. Requests: ``ping``, ``describe``, ``forward``, ``cancel``, ``shutdown``. Answers: ``{"ok": true, ...}`` or
+can read. Requests: ``ping``, ``describe``, ``forward`` (a `Question`, or with ``play`` one of the playground), ``cancel``, ``shutdown``.
+Answers: ``{"ok": true, ...}`` or
 ``{"ok": false, "kind": ..., "words": one sentence}``; kinds are refused, busy, starting, cancelled, slow, fault and leaving.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.live import wire
+from analysis.live.playing import Play
 from analysis.live.question import Question
 from analysis.spec import UserError
 
@@ -36,7 +38,7 @@ class Ask:
     """A question on its way through the worker."""
 
     id: str
-    question: Question
+    question: Question | Play
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     reply: dict[str, Any] = field(default_factory=dict)
@@ -198,7 +200,8 @@ class Desk:
         if self._about is None:
             return no("starting", "the live model is still starting; ask again in a moment.")
         try:
-            ask = Ask(str(message.get("id", ""))[:64], Question.from_json(message))
+            asked = Play.from_json(message["play"]) if "play" in message else Question.from_json(message)
+            ask = Ask(str(message.get("id", ""))[:64], asked)
         except UserError as error:
             return no("refused", str(error))
         with self._lock:

@@ -28,14 +28,23 @@ def needed_by(facts: Mapping[str, Any], dtype: str) -> int | None:
 
 def check_memory(model: str, subject: Any) -> None:
     """Refuse a model that the free memory cannot hold; exactly, where its subject has been opened."""
-    import psutil
-
     sizes = memory.sizes_of_files(model) if subject is None else memory.sizes_of_subject(subject)
     if sizes is None:
         return
-    need, room = needed(sizes.weights), memory._limit(psutil.virtual_memory().available)
+    need, room = needed(sizes.weights), memory.free()
     if need > room:
         raise UserError(
             f"the memory for the live model of {model} must be about {size_words(need)}, got {size_words(room)} free; "
             f"stop another live model or a job, or set {memory.ROOM} to the gigabytes it may use if you know better."
+        )
+
+
+def check_copy(model: Any) -> None:
+    """Refuse to hold a second copy of a model's weights where the free memory has no room for it: what prunes weights keeps one."""
+    need = sum(parameter.nbytes for parameter in model.parameters()) * 3 // 2  # the copy, and the scores of a few matrices
+    room = memory.free()
+    if need > room:
+        raise UserError(
+            f"the memory to prune this model in place must be about {size_words(need)}, got {size_words(room)} free; stop another live "
+            f"model or a job, or choose an intervention on activations or attention."
         )

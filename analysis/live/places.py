@@ -26,6 +26,8 @@ from analysis.jobs.processes import Identity, is_alive
 from analysis.models.places import cache_folder
 from analysis.spec import UserError
 
+USUAL_DATA = "python-docs"
+"""What a live model that reads text is opened with; its texts come from pages."""
 LONGEST_SOCKET = 100
 """Bytes of a socket's path; the system takes 107, some systems 103."""
 
@@ -124,8 +126,8 @@ class Places:
         return found
 
 
-def places_of(store: str | os.PathLike[str], model: str) -> Places:
-    """The files of the worker of that model and store, in a folder that only this user can enter."""
+def places_of(store: str | os.PathLike[str], model: str, data: str = USUAL_DATA) -> Places:
+    """The files of the worker of that model, store and data, in a folder that only this user can enter."""
     folder = cache_folder() / "live"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
@@ -133,7 +135,8 @@ def places_of(store: str | os.PathLike[str], model: str) -> Places:
         raise UserError(f"{folder} must be a folder of your own, got somebody else's or a link; set SPARSESCOPE_CACHE to another folder.")
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
-    key = hashlib.blake2b(f"{Path(store).resolve()}\0{model}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    more = "" if data == USUAL_DATA else f"\0{data}"
+    key = hashlib.blake2b(f"{Path(store).resolve()}\0{model}{more}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return Places(folder, key)
 
 

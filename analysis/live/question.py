@@ -10,6 +10,7 @@ from analysis.spec import UserError
 
 LONGEST_TEXT = 200_000
 """Characters that are looked at; more cannot have few enough tokens."""
+LONGEST_REFERENCE = 4096
 MOST_SITES, MOST_NEURONS = 64, 256
 
 
@@ -26,8 +27,10 @@ class Question:
     """Threshold of |a| at sites without an FFN output, as in `neuron_activity`."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Of the weights and the tokenizer that the answer must come from."""
+    sae: str = ""
+    """Of which SAE ``neurons`` are latents, as for ``--with sae=``; empty: they are neurons. The SAE knows its place, not ``sites``."""
     interventions: tuple[Any, ...] = ()
-    """For later: must be empty."""
+    """Must be empty: the playground intervenes (`playing`)."""
 
     def as_json(self) -> dict[str, Any]:
         """As it is sent."""
@@ -38,6 +41,7 @@ class Question:
             "active": self.active,
             "magnitude": self.magnitude,
             "fingerprints": dict(self.fingerprints),
+            "sae": self.sae,
             "interventions": list(self.interventions),
         }
 
@@ -47,27 +51,36 @@ class Question:
         interventions = asked.get("interventions", [])
         if interventions != []:
             n = len(interventions) if isinstance(interventions, Sequence) else 1
-            raise UserError(f"interventions must be empty, got {n}: live models cannot intervene yet; ask without them.")
-        prints = asked.get("fingerprints", {})
-        if not isinstance(prints, dict) or not all(isinstance(v, str) for v in prints.values()):
-            raise UserError("fingerprints must be an object of texts, got something else; leave them out to ask any model.")
+            raise UserError(
+                f"interventions must be empty, got {n}: units are read of the model as it is; ask the playground, or leave them out."
+            )
         return cls(
-            text=_text(asked.get("text")),
+            text=text_in(asked.get("text")),
             sites=tuple(_list(asked, "sites", str, MOST_SITES)),
             neurons=tuple(_list(asked, "neurons", int, MOST_NEURONS)),
-            active=_number(asked, "active", 0.01, 1e-9, 1.0),
-            magnitude=_number(asked, "magnitude", 0.0625, 0.0, 1e6),
-            fingerprints=prints,
+            active=number_in(asked, "active", 0.01, 1e-9, 1.0),
+            magnitude=number_in(asked, "magnitude", 0.0625, 0.0, 1e6),
+            fingerprints=prints_in(asked),
+            sae=_reference(asked.get("sae", "")),
         )
 
 
-def _text(text: Any) -> str:
+def prints_in(asked: Mapping[str, Any]) -> dict[str, str]:
+    """The fingerprints of a request. Raises `UserError`."""
+    prints = asked.get("fingerprints", {})
+    if not isinstance(prints, dict) or not all(isinstance(v, str) for v in prints.values()):
+        raise UserError("fingerprints must be an object of texts, got something else; leave them out to ask any model.")
+    return prints
+
+
+def text_in(text: Any, most: int = LONGEST_TEXT) -> str:
+    """The text of a request. Raises `UserError`."""
     if not isinstance(text, str):
         raise UserError(f"the text must be text, got {type(text).__name__}; give some words.")
     if not text.strip():
         raise UserError("the text must not be empty, got nothing but blanks; give some words.")
-    if len(text) > LONGEST_TEXT:
-        raise UserError(f"the text must be at most {LONGEST_TEXT:,} characters, got {len(text):,}; shorten it.")
+    if len(text) > most:
+        raise UserError(f"the text must be at most {most:,} characters, got {len(text):,}; shorten it.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -75,6 +88,13 @@ def _text(text: Any) -> str:
             f"the text must be valid Unicode, got half a surrogate pair at character {error.start:,}; remove that character."
         ) from error
     return text
+
+
+def _reference(sae: Any) -> str:
+    if not isinstance(sae, str) or len(sae) > LONGEST_REFERENCE:
+        got = f"{len(sae):,}" if isinstance(sae, str) else type(sae).__name__
+        raise UserError(f"the SAE must be named in at most {LONGEST_REFERENCE:,} characters, got {got}; leave it out to ask neurons.")
+    return sae
 
 
 def _list(asked: Mapping[str, Any], name: str, kind: type, most: int) -> list[Any]:
@@ -89,7 +109,8 @@ def _list(asked: Mapping[str, Any], name: str, kind: type, most: int) -> list[An
     return list(dict.fromkeys(given))
 
 
-def _number(asked: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+def number_in(asked: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+    """A number of a request. Raises `UserError`."""
     given = asked.get(name, default)
     if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
         raise UserError(f"{name} must be between {low:g} and {high:g}, got {given!r}; leave it out for {default:g}.")

@@ -22,7 +22,8 @@ from analysis.jobs import processes
 from analysis.live import wire
 from analysis.live.client import tell_worker
 from analysis.live.desk import Ask, Desk, no
-from analysis.live.places import LONGEST_SOCKET, Places, Record, places_of
+from analysis.live.places import LONGEST_SOCKET, USUAL_DATA, Places, Record, places_of
+from analysis.live.playing import Play
 from analysis.live.reader import Cancelled, Reader, open_reader
 from analysis.spec import UserError
 from store.errors import size_words
@@ -48,6 +49,7 @@ class Settings:
     request_s: float = REQUEST_S
     threads: int = 1
     fingerprints: dict[str, str] = field(default_factory=dict)
+    data: str = USUAL_DATA
 
 
 class _TooSlow(Cancelled):
@@ -57,7 +59,7 @@ class _TooSlow(Cancelled):
 def work(settings: Settings) -> int:
     """Be the worker until it is time to leave; 0 where it did its work, or another one does it already."""
     processes.be_nice()
-    places = places_of(settings.store, settings.model)
+    places = places_of(settings.store, settings.model, settings.data)
     held = places.hold()
     if held is None:
         log.info("another process holds the live model of %s already", settings.model)
@@ -114,7 +116,8 @@ class _Life:
             desk.show("making room", 0, 0)
             make_room(self._places)
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        reader = open_reader(self._settings.model, self._settings.device, self._settings.fingerprints, desk.show)
+        asked = self._settings
+        reader = open_reader(asked.model, asked.device, asked.fingerprints, desk.show, asked.store, asked.data)
         self._limit_threads()
         self._answer_one(reader, desk)
 
@@ -154,7 +157,8 @@ def answer(reader: Reader, ask: Ask, request_s: float) -> dict[str, Any]:
             raise _TooSlow
 
     try:
-        return {"ok": True, **reader.forward(ask.question, check)}
+        asked = ask.question
+        return {"ok": True, **(reader.player.answer(asked, check) if isinstance(asked, Play) else reader.forward(asked, check))}
     except _TooSlow:
         return no("slow", f"an answer must take at most {_time_words(request_s)}, and this one did not come in time; shorten the text.")
     except Cancelled:

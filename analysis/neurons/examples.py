@@ -72,29 +72,37 @@ def strip_plan(examples: Examples, per_window: int) -> StripPlan:
 def read_strips(subject: Any, sites: Sequence[Site], plans: dict[str, StripPlan], batch: int, report: Callable[[float], None]) -> None:
     """One more pass over the windows that hold examples; batches without any are skipped."""
     from analysis.capture import Frame, capture
+    from analysis.capture.fitting import Fitting
 
     wanted = np.unique(np.concatenate([plan.windows for plan in plans.values()]))
-    reader = StripReader(plans)
-    with capture(subject.model, sites, reader) as session:
-        for inputs, part in subject.data.batches(batch, subject.device):
-            here = np.arange(part.start, part.stop)
-            if np.isin(here, wanted).any():
-                frame = Frame.of(inputs)
-                reader.begin(here, frame)
-                session.run(inputs, frame)
-            report(part.stop / subject.data.n_windows)
+
+    def read(size: int) -> None:
+        reader = StripReader(plans)
+        with capture(subject.model, sites, reader) as session:
+            for inputs, part in subject.data.batches(size, subject.device):
+                here = np.arange(part.start, part.stop)
+                if np.isin(here, wanted).any():
+                    frame = Frame.of(inputs)
+                    reader.begin(here, frame)
+                    session.run(inputs, frame)
+                report(part.stop / subject.data.n_windows)
+
+    Fitting(batch)(read)
 
 
 def example_rows(site: Site, examples: Examples, plan: StripPlan) -> dict[str, Any]:
     """Rows of `neuron_examples`."""
     n = len(examples.neuron)
+    place = {"layer": np.full(n, site.layer), "hook_name": pa.repeat(site.hook_name, n), "neuron": examples.neuron}
+    return place | example_columns(examples, plan)
+
+
+def example_columns(examples: Examples, plan: StripPlan) -> dict[str, Any]:
+    """What every table of examples says of each: why it was kept, its value, where it stands, and the strip around it."""
     lengths = plan.stop - plan.first
     inside = np.arange(plan.strips.shape[1]) < lengths[:, None]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return {
-        "layer": np.full(n, site.layer),
-        "hook_name": pa.repeat(site.hook_name, n),
-        "neuron": examples.neuron,
         "kind": pa.DictionaryArray.from_arrays(pa.array(examples.kind.astype(np.int8)), pa.array(KINDS)).dictionary_decode(),
         "rank": examples.rank,
         "value": examples.value.astype(np.float64),

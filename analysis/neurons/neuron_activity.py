@@ -12,14 +12,20 @@ relative contribution is ours (docs/decisions/0002-active.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from analysis.neurons.figures import draw_classes, draw_densities, draw_experts
 from analysis.neurons.glance import STRIPES, headlines
 from analysis.neurons.tables import TABLES
 from analysis.spec import Analysis, Figure, Source, setting
+
+if TYPE_CHECKING:
+    from analysis.capture.fitting import Fitting
+    from analysis.executors.assignment import Compute
 
 UNIT_TOKENS = 8192
 """Tokens per unit of work: what a killed run may lose, about half a minute on two cores."""
@@ -55,24 +61,50 @@ def needs(subject: Any) -> str | None:
 
 def run(config: NeuronActivityConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of all tables: units of 8,192 tokens, then the examples, then the sites."""
-    from analysis.neurons.observing import NeuronObserver, merged, neuron_sites
+    from analysis.capture.fitting import Fitting
+    from analysis.neurons.observing import merged, neuron_sites
 
     subject = inputs["model"]
     sites = neuron_sites(subject)
     tokens = subject.data.token_ids
     per_window = 1 if tokens is None else tokens.shape[1]
-    batch = max(1, config.batch_tokens // per_window)
-    parts = {f"{p.start}-{p.stop}": p for p in subject.data.parts(max(1, UNIT_TOKENS // per_window))}
-    for name in work.units(list(parts), what="reading windows"):
-        observer = NeuronObserver(subject, sites, config)
-        _observe(subject, observer, batch, parts[name], work.report)
-        work.save_state(observer.state())
+    batch = Fitting.windows(config.batch_tokens, subject.data)
+    parts = [f"{p.start}-{p.stop}" for p in subject.data.parts(max(1, UNIT_TOKENS // per_window))]
+    for _, state in work.computed(parts, "reading windows", partial(_read, config, subject, sites, batch)):
+        work.save_state(state)
     accumulators = merged(sites, work.states("reading windows"))
     seen = [site for site in sites if accumulators[site.name].n_rows]
     work.facts |= _facts(config, subject, sites, seen, accumulators)
     yield from _experts(sites, len(subject.data.documents), work)
-    yield from _examples(subject, seen, accumulators, batch, work)
+    yield from _examples(subject, seen, accumulators, batch.size, work)
     yield from _sites(config, subject, seen, accumulators, work)
+
+
+@contextmanager
+def cells(config: NeuronActivityConfig, inputs: Mapping[str, Any]) -> Iterator[Compute]:
+    """A unit of windows, by its first and the one after its last."""
+    from analysis.capture.fitting import Fitting
+    from analysis.neurons.observing import neuron_sites
+
+    subject = inputs["model"]
+    batch = Fitting.windows(config.batch_tokens, subject.data)
+    yield partial(_read, config, subject, neuron_sites(subject), batch)
+
+
+def _read(
+    config: NeuronActivityConfig, subject: Any, sites: Sequence[Any], batch: Fitting, name: str, report: Callable[[float], None]
+) -> dict[str, Any]:
+    """The accumulators' arrays after a unit of windows."""
+    from analysis.neurons.observing import NeuronObserver
+
+    first, _, end = name.partition("-")
+
+    def state(size: int) -> dict[str, Any]:
+        observer = NeuronObserver(subject, sites, config)
+        _observe(subject, observer, size, slice(int(first), int(end)), report)
+        return observer.state()
+
+    return batch(state)
 
 
 def _observe(subject: Any, observer: Any, batch: int, part: slice, report: Callable[[float], None]) -> None:
@@ -185,6 +217,7 @@ NEURON_ACTIVITY = Analysis(
         Figure("densities", "How often neurons are active", "density_bins", draw_densities),
     ),
     needs=needs,
+    cells=cells,
     headlines=headlines,
     stripes=STRIPES,
 )

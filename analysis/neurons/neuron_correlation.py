@@ -118,6 +118,7 @@ def memory(config: NeuronCorrelationConfig, facts: Mapping[str, Any]) -> int:
 
 def run(config: NeuronCorrelationConfig, inputs: Mapping[str, Any], work: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of all tables: units of 8,192 tokens are read, then the sites are compared."""
+    from analysis.capture.fitting import Fitting
     from analysis.neurons.correlating import compared
     from analysis.neurons.observing import neuron_sites
     from analysis.neurons.sampling import Sample, SampleObserver, gathered
@@ -127,10 +128,15 @@ def run(config: NeuronCorrelationConfig, inputs: Mapping[str, Any], work: Any) -
     tokens = subject.data.token_ids
     per_window = 1 if tokens is None else tokens.shape[1]
     parts = {f"{p.start}-{p.stop}": p for p in subject.data.parts(max(1, UNIT_TOKENS // per_window))}
+    batch = Fitting.windows(config.batch_tokens, subject.data)
     for name in work.units(list(parts), what="reading windows"):
-        observer = SampleObserver(sites, sample, parts[name])
-        _observe(subject, observer, sample, max(1, config.batch_tokens // per_window), parts[name], work)
-        work.save_state(observer.state())
+
+        def state(size: int, part: slice = parts[name]) -> dict[str, Any]:
+            observer = SampleObserver(sites, sample, part)
+            _observe(subject, observer, sample, size, part, work)
+            return observer.state()
+
+        work.save_state(batch(state))
     values = gathered(sites, sample, parts, work.states("reading windows"))
     yield from compared(config, subject, sites, sample, values, work)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.capture.site import TOKEN_STREAMS, Frame, Site
+from analysis.models.placement import weight_values
 from analysis.neurons.expert_load import expert_loads, is_packed, packed
 from analysis.spec import IncompatibleSubject, UserError
 from analysis.stats.activity import ActiveRule, above_magnitude, exact_nonzero, relative_contribution
@@ -60,7 +61,7 @@ def matrix(model: nn.Module, name: str | None, *, rows: int, expert: int | None 
     """
     if name is None:
         return None
-    weight = model.get_parameter(name).detach()
+    weight = weight_values(model, name)
     if weight.ndim == 3 and expert is not None:
         weight = weight[expert]
     if transposed is None:
@@ -80,7 +81,7 @@ def output_weights(model: nn.Module, site: Site) -> Tensor | None:
     """
     if site.weight is None or site.role != "input" or site.width is None:
         return None
-    weight = model.get_parameter(site.weight).detach()
+    weight = weight_values(model, site.weight)
     if weight.ndim == 3 and site.expert is not None:
         weight = weight[site.expert]
     neurons = 0 if site.transposed else 1

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.capture.site import Site
+from analysis.models.placement import weight_values
 from analysis.neurons.observing import has_exact_zeros, matrix, output_norms
 from analysis.stats.histogram import count_above, pack
 from analysis.stats.intervals import activity_class, clopper_pearson, document_bound, expected_wakes, mean_over_documents
@@ -56,7 +57,7 @@ def _static(model: nn.Module, site: Site, gate: Any, up: Any) -> np.ndarray | No
     from torch.nn import functional
 
     functions = {"relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu, "tanh": torch.tanh}
-    weight = model.get_parameter(site.weight).detach() if site.weight else None
+    weight = weight_values(model, site.weight) if site.weight else None
     if weight is None or weight.is_meta or site.kind != "ffn" or site.activation not in functions:
         return None
     down = weight[site.expert] if weight.ndim == 3 and site.expert is not None else weight
