@@ -1,4 +1,4 @@
-"""The commands that take a finding out of the store: export-masks and export-model."""
+"""The commands that take a finding out of the store: export-masks, export-model and report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from analysis.spec import UserError
+
 
 def add_exports(commands: Any, add_store: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Add both to the command line."""
+    """Add them to the command line."""
     for name, words, to in (
         ("export-masks", "which weights a pruned model keeps, as safetensors", "FILE"),
         ("export-model", "a pruned model as a folder that transformers opens", "FOLDER"),
@@ -23,6 +25,12 @@ def add_exports(commands: Any, add_store: Callable[[argparse.ArgumentParser], No
         one.add_argument("--data", default="", help="the data of the run (default: by the name it had)")
         add_store(one)
         one.set_defaults(command=_export, what=name)
+    words = "one model in one HTML file: its numbers, figures, limits, and what was not measured"
+    one = commands.add_parser("report", help=words, description=words)
+    one.add_argument("model", metavar="MODEL", help="its name, where it came from, or the beginning of the fingerprint of its weights")
+    one.add_argument("--to", type=Path, required=True, metavar="FILE.html", help="file to write")
+    add_store(one)
+    one.set_defaults(command=_report)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -33,4 +41,18 @@ def _export(options: argparse.Namespace) -> int:
     write = export_masks if options.what == "export-masks" else export_model
     level = check_level(options.level)
     print(write(Store(options.store), options.run, level, options.to, curve=options.curve, model=options.model, data=options.data))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from analysis.report.gathering import runs_of
+    from analysis.report.page import report_html
+    from figures.export import write
+    from store import Store
+
+    if options.to.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"a report must be written to a file ending in .html, got {str(options.to)!r}; choose another name.")
+    store = Store(options.store)
+    write(options.to, report_html(store, runs_of(store, options.model)))
+    print(options.to)
     return 0

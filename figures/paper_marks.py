@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from figures.palettes import SEQUENTIAL
+from figures.paper_text import words
 from figures.prepared import Prepared, bar_width, grid, outline, together, value_limits
+from figures.presets import Preset
+from figures.treemap import boxes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,9 +86,15 @@ def _lines(axes: Axes, prepared: Prepared) -> list[Any]:
     return handles
 
 
+def point_size(prepared: Prepared) -> float:
+    """Area of a point in square points: the more there are, the smaller."""
+    n_points = sum(len(g) for g in prepared.groups)
+    return 12.0 if n_points <= 500 else 6.0 if n_points <= 5_000 else 2.5
+
+
 def _scatter(axes: Axes, prepared: Prepared) -> list[Any]:
     n_points = sum(len(g) for g in prepared.groups)
-    size = 12.0 if n_points <= 500 else 6.0 if n_points <= 5_000 else 2.5
+    size = point_size(prepared)
     handles = []
     for i, group in enumerate(prepared.groups):
         look: dict[str, Any] = {"color": group.ink.colour}
@@ -109,14 +118,10 @@ def _heatmap(axes: Axes, prepared: Prepared) -> list[Any]:
 
 
 def _treemap(axes: Axes, prepared: Prepared) -> list[Any]:
-    """Rectangles in the colour of their number; names where they fit."""
+    """Rectangles in the colour of their number; `treemap_names` says what they are."""
     from matplotlib.collections import PolyCollection
 
-    from figures.treemap import boxes
-
-    page: Any = axes.get_figure()
-    width_in, height_in = page.get_size_inches()
-    frames, inside = boxes(prepared, (width_in - 0.9) / max(height_in - 0.2, 0.5))
+    frames, inside, _ = _placed(axes, prepared)
     rectangles = np.concatenate([placed for _, placed in inside])
     numbers = np.concatenate([group["colour"] for group, _ in inside])
     left, bottom, width, height = rectangles.T
@@ -126,37 +131,38 @@ def _treemap(axes: Axes, prepared: Prepared) -> list[Any]:
     drawn.set_gid(gid(0))
     drawn.set_rasterized(len(rectangles) > RASTER_ABOVE)
     axes.add_collection(drawn)
-    total = float(frames[:, 2].max() if len(frames) == 1 else (frames[:, 0] + frames[:, 2]).max())
-    axes.set_xlim(0, total)
+    axes.set_xlim(0, float((frames[:, 0] + frames[:, 2]).max()))
     axes.set_ylim(1, 0)  # the largest at the top left, as on screen
     axes.set_axis_off()
-    _names(axes, prepared, frames, inside, ((width_in - 0.9) / total, height_in - 0.2))
     return [drawn]
 
 
-def _names(axes: Axes, prepared: Prepared, frames: Any, inside: Any, inches: tuple[float, float]) -> None:
+def _placed(axes: Axes, prepared: Prepared) -> tuple[Any, Any, tuple[float, float]]:
+    """Frames and rectangles of a treemap, and how many inches a unit along x and along y is."""
+    page: Any = axes.get_figure()
+    width_in, height_in = page.get_size_inches()
+    frames, inside = boxes(prepared, (width_in - 0.9) / max(height_in - 0.2, 0.5))
+    return frames, inside, ((width_in - 0.9) / float((frames[:, 0] + frames[:, 2]).max()), height_in - 0.2)
+
+
+def treemap_names(axes: Axes, prepared: Prepared, preset: Preset) -> None:
     """A white line around each frame with its name in the corner; the names of rectangles where there is room for all of one."""
     from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import Stroke
+    from matplotlib.patheffects import Normal, Stroke
 
-    from figures.paper_layout import CHARACTER_IN, LINE_IN, words
-
-    around: dict[str, Any] = {"fontsize": 6, "color": "black", "path_effects": [Stroke(linewidth=1.2, foreground="white"), _normal()]}
+    around: dict[str, Any] = {"fontsize": preset.small_pt, "color": "black"}
+    around["path_effects"] = [Stroke(linewidth=1.2, foreground="white"), Normal()]
+    frames, inside, inches = _placed(axes, prepared)
+    letter, line = preset.character_in, preset.line_in
     for group, frame, (_, placed) in zip(prepared.groups, frames, inside, strict=True):
         axes.add_patch(Rectangle(tuple(frame[:2]), frame[2], frame[3], fill=False, edgecolor="white", linewidth=1.2))
-        if frame[2] * inches[0] > CHARACTER_IN * len(group.name) and frame[3] * inches[1] > LINE_IN:
+        if frame[2] * inches[0] > letter * len(group.name) and frame[3] * inches[1] > line:
             x, y = frame[0] + 0.02 / inches[0], frame[1] + 0.02 / inches[1]
             axes.text(x, y, words(group.name), ha="left", va="top", weight="bold", **around)
         for at, box in zip(group["x"], placed, strict=True):
             name = words(prepared.x_labels[int(at)]) if prepared.x_labels else ""
-            if name and box[2] * inches[0] > CHARACTER_IN * len(name) and box[3] * inches[1] > 3 * LINE_IN:
+            if name and box[2] * inches[0] > letter * len(name) and box[3] * inches[1] > 3 * line:
                 axes.text(box[0] + box[2] / 2, box[1] + box[3] / 2, name, ha="center", va="center", **around)
-
-
-def _normal() -> Any:
-    from matplotlib.patheffects import Normal
-
-    return Normal()
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:

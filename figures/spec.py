@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SUFFIXES: tuple[str, ...] = ("pdf", "svg", "png", "html", "csv")
+SUFFIXES: tuple[str, ...] = ("pdf", "svg", "png", "html", "csv", "parquet", "tex", "pgf")
 Kind = Literal["stacked_bars", "bars", "histogram", "line", "scatter", "heatmap", "treemap"]
 
 
@@ -93,3 +93,11 @@ class FigureSpec:
     """Further sentences (limits, definitions) shown under the figure and written into the provenance."""
     marks: tuple[Mark, ...] = ()
     """Read by ``line``, ``histogram`` and ``scatter`` where x is a number."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are drawn or told on hovering, each once; the data may hold more."""
+        axes = (self.x, self.y, self.colour)
+        used = [self.series.column] if self.series is not None else []
+        used = [self.x.column, self.x_end, *used, *(axis.column for axis in axes if axis is not None), self.y_low, self.y_high, *self.hover]
+        return tuple(dict.fromkeys(column for column in used if column is not None))

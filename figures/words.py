@@ -11,6 +11,7 @@ import math
 import numbers
 import unicodedata
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 MAX_LABEL = 28
@@ -102,3 +103,40 @@ def distinct(labels: Sequence[str]) -> tuple[str, ...]:
 def provenance_line(provenance: Mapping[str, Any]) -> str:
     """Provenance as one line of ASCII JSON with sorted keys; values JSON does not know are written as text."""
     return json.dumps(dict(provenance), sort_keys=True, default=str, ensure_ascii=True)
+
+
+def percent(share: float) -> str:
+    """A share between 0 and 1 in per cent, two digits below 1 %: what is tiny but not zero never reads as zero."""
+    return f"{100 * share:.2g} %" if 0 < abs(share) < 0.01 else f"{100 * share:.1f} %"
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """``1 run``, ``2,000 tokens``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def moment(when: datetime) -> str:
+    """A point in time: ``22 Nov 2026, 12:31 UTC``."""
+    return f"{when.day} {when:%b %Y, %H:%M} {when.tzname() or 'local time'}"
+
+
+def value(anything: Any) -> str:
+    """Any stored value as one line of text; what is missing is said in words."""
+    if anything is None:
+        return "not recorded"
+    if isinstance(anything, numbers.Real):
+        return number(anything)
+    if isinstance(anything, (list, tuple)):
+        return ", ".join(value(one) for one in anything) or "none"
+    if isinstance(anything, dict):
+        return "; ".join(f"{k}: {value(v)}" for k, v in anything.items()) or "none"
+    return visible(str(anything))
+
+
+def tokens_seen(provenance: Mapping[str, Any]) -> int | None:
+    """How many tokens the run has seen, where it recorded that."""
+    for place in ("facts", "data_facts"):
+        found = (provenance.get(place) or {}).get("n_tokens")
+        if isinstance(found, int):
+            return found
+    return None
