@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,11 +23,23 @@ from analysis.models import open_subject
 from analysis.neurons.neuron_activity import NeuronActivityConfig
 from analysis.neurons.observing import NeuronObserver, neuron_sites
 from analysis.stats.histogram import bin_edges
+from benchmarks.results import emit, in_turns, own_peak_mb
 
 ARMS = ("bare", "hooks alone", "captured", "captured, later", "peer")
 
+TARGET = 1.10
+"""At most so many times the bare forward pass."""
+
 LATER = 20
 """Batches the accumulators of "captured, later" can take in."""
+
+COMPARED = (
+    ("hooks alone", "bare", None),
+    ("captured", "bare", None),
+    ("captured, later", "bare", TARGET),
+    ("captured, later", "peer", 1.0),
+)
+NAMED = {"bare": "bare forward pass", "peer": "TransformerLens run_with_cache, then NumPy"}
 
 
 class Bench:
@@ -155,20 +166,24 @@ def main() -> None:
         for _ in range(2):
             bench.fresh()
             arms[options.peak]()
-        # Not getrusage: its high-water mark is inherited from the parent across exec.
-        status = Path("/proc/self/status").read_text()
-        print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+        print(own_peak_mb())
         return
     seconds = _seconds(options.rounds, bench.fresh, arms)
     n = sum(site.width or 0 for site in bench.sites)
     print(f"{options.model}: {bench.tokens} tokens, {n:,} neurons, {torch.get_num_threads()} threads, {options.rounds} rounds")
+    peaks = {name: _peak(options, name) for name in seconds}
     for name, times in seconds.items():
         wall, cpu = ([t[i] / b[i] for t, b in zip(times, seconds["bare"])] for i in (0, 1))
         print(
             f"  {name:15} {statistics.median(t[0] for t in times):6.2f} s   wall {statistics.median(wall):6.3f} x bare "
             f"({min(wall):.3f} to {max(wall):.3f})   cpu {statistics.median(cpu):6.3f} x ({min(cpu):.3f} to {max(cpu):.3f})   "
-            f"peak {_peak(options, name):6.0f} MB"
+            f"peak {peaks[name]:6.0f} MB"
         )
+    what = f"every FFN neuron counted: {options.model}, {bench.tokens:,} tokens, {n:,} neurons"
+    for name, beside, limit in COMPARED:
+        if beside in seconds:
+            more = {"peak_mb": peaks[name], "beside_peak_mb": peaks[beside], "peer": beside == "peer"}
+            emit(in_turns(what, name, NAMED[beside], seconds[name], seconds[beside], limit, **more))
 
 
 if __name__ == "__main__":

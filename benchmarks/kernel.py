@@ -23,6 +23,9 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from benchmarks.results import emit  # noqa: E402
+from benchmarks.results import in_turns as compared  # noqa: E402
+
 WINDOW = 256
 
 
@@ -88,17 +91,17 @@ class Bench:
         self.sites["eager"][0].update(self._rows("eager"), self.values[0], scale=self.scale)
 
 
-def in_turns(work: dict[str, Callable[[int], None]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Fastest wall time and least processor time of each, all run in turns after one round to warm up."""
-    best = {name: (float("inf"), float("inf")) for name in work}
+def in_turns(work: dict[str, Callable[[int], None]], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall and processor seconds of each in each round, all run in turns after one round to warm up."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, run in work.items():
             wall, busy = time.perf_counter(), time.process_time()
             run(number)
             wall, busy = time.perf_counter() - wall, time.process_time() - busy
             if number:
-                best[name] = (min(best[name][0], wall), min(best[name][1], busy))
-    return best
+                taken[name].append((wall, busy))
+    return taken
 
 
 def forward_pass(tokens: int) -> Callable[[int], None]:
@@ -130,7 +133,8 @@ def main() -> None:
     work = {"read pass (sum)": bench.read, "fused": bench.fused, "fused, gated": bench.gated, "eager": bench.eager}
     if a.forward:
         work["forward pass, matrix products"] = forward_pass(a.tokens)
-    best = in_turns(work, a.rounds)
+    taken = in_turns(work, a.rounds)
+    best = {name: (min(one[0] for one in rounds), min(one[1] for one in rounds)) for name, rounds in taken.items()}
     n = a.tokens * a.neurons
     sizes = {"eager": n} | dict.fromkeys(("read pass (sum)", "fused", "fused, gated"), n * a.sites)
     fused = best["fused"][0] / sizes["fused"]
@@ -145,6 +149,10 @@ def main() -> None:
             cost_wall, cost_busy = (t / a.sites * 30 * 1536 / a.neurons for t in best[name])
             print(f"    {name} at 30 sites: {100 * cost_wall / wall:.1f} % of its wall, {100 * cost_busy / busy:.1f} % of its CPU time")
     print("  first call with empty / full disk cache: {:.1f} s / {:.2f} s".format(*compile_seconds()))
+    each = {name: [(wall / sizes[name], busy / sizes[name]) for wall, busy in taken[name]] for name in sizes}
+    what = f"statistics of an FFN site: {a.tokens:,} x {a.neurons:,} values"
+    for beside, named in (("read pass (sum)", "reading the values once"), ("eager", "the same in plain torch")):
+        emit(compared(what, "compiled, in one pass", named, each["fused"], each[beside], note="seconds are per value"))
 
 
 if __name__ == "__main__":

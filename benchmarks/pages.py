@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from analysis.neurons.thresholds import THRESHOLDS, at_threshold  # noqa: E402
+from benchmarks.results import Result, emit  # noqa: E402
 from store import Filter, Order, RunInfo, Store  # noqa: E402
 from tests.neuron_run import make_neurons  # noqa: E402
 
@@ -134,6 +135,12 @@ def main() -> None:
         print(
             f"{name:28s} median {median:6.0f} ms   p99 {worst:6.0f} ms   target {target:.0f} ms   {'met' if median <= target else 'MISSED'}"
         )
+        emit(
+            Result(
+                f"{name}, of {run.rows['neurons']:,} neurons", "the page's questions", rounds=asked.rounds,
+                seconds=median / 1000, worst_seconds=worst / 1000, target=f"at most {target:g} ms at the median", met=median <= target,
+            )
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from benchmarks.results import Result, emit, in_turns, spread  # noqa: E402
+
 LEVELS = (0.2, 0.5, 0.8)
 WINDOW = 512
 
@@ -83,9 +85,9 @@ def of_torch(modules: list[torch.nn.Module], level: float) -> None:
         module.weight.data.copy_(values)
 
 
-def measure(pruning: object, subject: object, rounds: int, weights: int) -> list[object]:
-    """Preparation, level and exit in seconds of wall time and CPU, and copies of the scope in memory."""
-    best, best_cpu = float("inf"), float("inf")
+def measure(pruning: object, subject: object, rounds: int, weights: int) -> tuple[list[object], list[tuple[float, float]]]:
+    """Preparation, level and exit in seconds of wall time and CPU, and copies of the scope in memory; and each level's seconds."""
+    taken: list[tuple[float, float]] = []
     with Peak() as peak:
         held_by = pruning.on(subject)  # type: ignore[attr-defined]
         start = time.process_time()
@@ -93,10 +95,10 @@ def measure(pruning: object, subject: object, rounds: int, weights: int) -> list
         prepare = time.process_time() - start
         for _ in range(rounds):
             for level in held.levels[1:] if held.levels else LEVELS:
-                wall, cpu = timed(lambda level=level: held.at(level))
-                best, best_cpu = min(best, wall), min(best_cpu, cpu)
+                taken.append(timed(lambda level=level: held.at(level)))
         leave = timed(lambda: held_by.__exit__(None, None, None))[1]
-    return [prepare, best, best_cpu, leave, peak.bytes / weights]
+    best, best_cpu = (min(values) for values in zip(*taken))
+    return [prepare, best, best_cpu, leave, peak.bytes / weights], taken
 
 
 def comparisons() -> None:
@@ -147,17 +149,41 @@ def main() -> None:
     wall, cpu = (min(values) for values in zip(*forward))
     print(f"{scope.denominator}, {weights / 2**20:.0f} MiB; {batch.numel()} tokens forward: {wall:.2f} s, CPU {cpu:.2f} s")
     print(f"{'way':24} {'prepare':>8} {'level':>8} {'CPU':>8} {'of forward':>11} {'exit':>7} {'copies':>7}")
+    taken: dict[str, list[tuple[float, float]]] = {}
     for name, way in ways().items():
-        prepare, level, level_cpu, leave, copies = measure(replace(way, only=options.only), subject, options.rounds, weights)  # type: ignore[type-var]
+        found, taken[name] = measure(replace(way, only=options.only), subject, options.rounds, weights)  # type: ignore[type-var]
+        prepare, level, level_cpu, leave, copies = found
         print(f"{name:24} {prepare:8.2f} {level:8.3f} {level_cpu:8.3f} {level_cpu / cpu:11.3f} {leave:7.2f} {copies:7.2f}", flush=True)
     if not options.no_torch:
         modules = [subject.model.get_submodule(member.module) for member in scope.members]
         with Peak() as peak:
-            seconds, seconds_cpu = timed(lambda: of_torch(modules, 0.5))
+            theirs = [timed(lambda: of_torch(modules, 0.5)) for _ in range(options.rounds)]
+        seconds, seconds_cpu = (min(values) for values in zip(*theirs))
         name, copies = "torch global_unstructured", peak.bytes / weights
         print(f"{name:24} {'':>7} {seconds:8.3f} {seconds_cpu:8.3f} {seconds_cpu / cpu:11.3f} {'':>7} {copies:7.2f}")
+        _beside_torch(options.model, taken["magnitude, global"], theirs)
+    for name, each in taken.items():
+        _beside_forward(f"a level by {name}: {options.model}", each, forward, batch.numel())
     if options.comparisons:
         comparisons()
+
+
+def _beside_torch(model: str, ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> None:
+    """Our median level against each of torch's rounds: ours has several levels a round."""
+    middle = tuple(spread([one[i] for one in ours])[0] for i in (0, 1))
+    what = f"setting a global magnitude level: {model}"
+    emit(in_turns(what, "held", "torch.nn.utils.prune, masks taken off again", [middle] * len(theirs), theirs, 1.0, peer=True))  # type: ignore[list-item]
+
+
+def _beside_forward(what: str, ours: list[tuple[float, float]], forward: list[tuple[float, float]], tokens: int) -> None:
+    """Each level against the median forward pass."""
+    wall, busy = (spread([one[i] for one in forward])[0] for i in (0, 1))
+    emit(
+        Result(
+            what, "held", f"forward pass of {tokens:,} tokens", rounds=len(ours), wall=spread([one[0] / wall for one in ours]),
+            processor=spread([one[1] / busy for one in ours]), seconds=spread([one[0] for one in ours])[0], beside_seconds=wall,
+        )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

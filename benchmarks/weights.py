@@ -5,15 +5,14 @@ the processor time of all threads together, which does not count waiting for a p
 "sealed run" is the whole run, with the rows written, put together and sealed in a store. Memory is the peak of what is the process' own
 (anonymous pages, without the mapped file), above what it had before, in a process of its own.
 
-    python benchmarks/weights.py [--rounds 5] [--threads 2] [--big 8]
+    python benchmarks/weights.py [--rounds 5] [--threads 2] [--big 8] [--weightwatcher PYTHON]
 
-``--big GB`` adds a sharded checkpoint of that size, made in a temporary folder.
+``--big GB`` adds a sharded checkpoint of that size, made in a temporary folder; ``--weightwatcher`` compares `weight_spectrum` with it.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -28,6 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from benchmarks.results import emit, in_turns  # noqa: E402
+
+LABELS = {"smollm2": "SmolLM2, dequantised to float32", "minilm": "MiniLM, float32"}
+TARGET = 4.0
+"""At most so many times one plain pass."""
 GPT2 = {"wte": (50257, 768), "wpe": (1024, 768)}
 BLOCK = {"attn.c_attn": (768, 2304), "attn.c_proj": (768, 768), "mlp.c_fc": (768, 3072), "mlp.c_proj": (3072, 768)}
 
@@ -110,14 +114,14 @@ class Bench:
 def compare(model: str, label: str, rounds: int, threads: int) -> None:
     bench = Bench(model, threads)
     ways: dict[str, Callable[[], None]] = {"plain pass": bench.plain, "measuring": bench.measuring, "sealed run": bench.sealed}
-    wall, cpu = dict.fromkeys(ways, 1e9), dict.fromkeys(ways, 1e9)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
             began, used = time.perf_counter(), time.process_time()
             way()
             if turn:  # the first one compiles and fills the page cache
-                wall[name] = min(wall[name], time.perf_counter() - began)
-                cpu[name] = min(cpu[name], time.process_time() - used)
+                taken[name].append((time.perf_counter() - began, time.process_time() - used))
+    wall, cpu = ({name: min(one[i] for one in rounds) for name, rounds in taken.items()} for i in (0, 1))
     print(f"\n{label}: {bench.n:,} weights in {len(bench.tensors)} tensors, {threads} threads")
     for name in ways:
         ratio, cpu_ratio, each = wall[name] / wall["plain pass"], cpu[name] / cpu["plain pass"], 1e9 * wall[name] / bench.n
@@ -125,6 +129,12 @@ def compare(model: str, label: str, rounds: int, threads: int) -> None:
     done = subprocess.run([sys.executable, __file__, "--peak", model], capture_output=True, text=True, check=True)
     found = {name: f"{size / 1e6:,.0f} MB" for name, size in json.loads(done.stdout).items()}
     print(f"  own memory at the peak: {found['own']}; largest tensor in 32 bits {found['largest']}, stored {found['stored']}")
+    what, note = (
+        f"weight_sparsity: {label}, {bench.n:,} weights",
+        f"own memory at the peak {found['own']}, largest tensor {found['stored']}",
+    )
+    for name, limit in (("measuring", TARGET), ("sealed run", None)):
+        emit(in_turns(what, name, "abs().sum() over the file", taken[name], taken["plain pass"], limit, note=note))
 
 
 def own_bytes() -> int:
@@ -157,18 +167,13 @@ def peak(model: str) -> None:
     print(json.dumps({"own": found[0], "largest": 4 * widest.numel, "stored": stored}))
 
 
-def against_weightwatcher() -> None:
-    if importlib.util.find_spec("weightwatcher") is None:
-        print("\nWeightWatcher: not installed, so not compared.")
+def against_weightwatcher(python: str | None, rounds: int, models: list[str]) -> None:
+    """`spectra.py` in an interpreter that has WeightWatcher."""
+    if python is None:
+        print("\nWeightWatcher: not compared; give --weightwatcher an interpreter that has it beside the dashboard's libraries.")
         return
-    import weightwatcher  # type: ignore[import-not-found]
-
-    from analysis.models import open_subject
-
-    model = open_subject("smollm2").model
-    began = time.perf_counter()
-    details = weightwatcher.WeightWatcher(model=model).describe()
-    print(f"\nWeightWatcher: describe() of SmolLM2 {time.perf_counter() - began:.2f} s, {len(details)} of its tensors")
+    command = [python, str(ROOT / "benchmarks" / "spectra.py"), *models, "--rounds", str(rounds)]
+    subprocess.run(command, check=True)
 
 
 def main() -> None:
@@ -176,6 +181,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--big", type=float, default=0.0, metavar="GB")
+    parser.add_argument("--weightwatcher", metavar="PYTHON", help="an interpreter that has weightwatcher beside these libraries")
+    parser.add_argument("--spectra", nargs="+", default=["gpt2", "smollm2"], help="models to compare with WeightWatcher on")
+    parser.add_argument("--spectra-rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="*", default=["smollm2"], help="further models to measure")
     parser.add_argument("--peak", metavar="MODEL", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:
@@ -184,10 +193,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for dtype in (torch.float32, torch.bfloat16):
             compare(str(gpt2_size(Path(folder), dtype)), f"GPT-2 size, random, {dtype}", asked.rounds, asked.threads)
-        compare("smollm2", "SmolLM2, dequantised to float32", asked.rounds, asked.threads)
+        for model in asked.models:
+            compare(model, LABELS.get(model, model), asked.rounds, asked.threads)
         if asked.big:
             compare(str(big(Path(folder), asked.big)), f"{asked.big:g} GB of shards, bfloat16", 1, asked.threads)
-    against_weightwatcher()
+    against_weightwatcher(asked.weightwatcher, asked.spectra_rounds, asked.spectra)
 
 
 if __name__ == "__main__":
