@@ -5,9 +5,12 @@ import streamlit as st
 from ui import data, provenance
 from ui.attention.charts import opened, show_grid, show_scatter, what_they_mean
 from ui.attention.heads import SLUG, places_of, run_of, runs
-from ui.attention.measures import measures
+from ui.attention.measures import measures, pattern_measures
+from ui.attention.patterns import patterns_of
+from ui.attention.similar import closer, show_alike
 from ui.attention.table import show_table
-from ui.attention.view import filters, run_picker
+from ui.attention.thumbnails import show_thumbnails
+from ui.attention.view import filters, picked
 from ui.links import HEAD_PAGE, RUN_PAGE, START_PAGE, copy_link, run_query
 from ui.words import code
 
@@ -29,8 +32,8 @@ if not known:
     st.page_link(START_PAGE, label="Measure heads here", icon=":material/play_arrow:", query_params={"analysis": SLUG, "model": "smollm2"})
     st.stop()
 
-run = run_picker(known, asked)
-places, named = places_of(run), measures(run)
+run = picked(known, asked)
+places, named, patterns = places_of(run), measures(run), patterns_of(run)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.markdown(provenance.headline(run))
     st.page_link(RUN_PAGE, label="Its run, all tables", icon=":material/analytics:", query_params=run_query(run), width="content")
@@ -38,11 +41,14 @@ if not named:
     st.info("No query of this run has two valid keys, so its heads have no numbers.", icon=":material/search_off:")
     st.stop()
 
-view = filters(run, places, named)
-colour = show_grid(view, places, named)
-what_they_mean(named)
-across, up = show_scatter(view, places, named)
-show_table(view, places, named, (colour, across, up))
+view, every = filters(run, places, named, patterns), named | pattern_measures(patterns)
+colour = show_grid(view, places, every)
+what_they_mean(every)
+across, up = show_scatter(view, places, every)
+show_table(view, places, named, [one for one in (colour, across, up) if one is not None])
+layer = closer(view, places)
+show_alike(view, places, layer)
+show_thumbnails(view, places, layer)
 
 head = opened(places)
 if head is not None:

@@ -21,7 +21,9 @@ except (UserError, StoreError) as error:
     trouble = str(error)
 
 if asked is None or trouble:
-    st.title("Look into a model", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title("Look into a model", anchor=False)
+        copy_link()
     st.markdown("Bring a file, or name one: what it holds shows at once from its headers, before anything is loaded.")
     if trouble:
         st.error(plain(trouble), icon=":material/block:")

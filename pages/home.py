@@ -7,18 +7,20 @@ from ui import data
 from ui.cards import legend, model_card, start_link
 from ui.jobs import live_jobs, live_list
 from ui.library import library
-from ui.links import START_PAGE
+from ui.links import START_PAGE, copy_link
 from ui.paging import paged
 from ui.welcome import MODEL, welcome
 from ui.words import count, plain
 
 entries = library(data.runs(), data.store().models())
 
-st.title("Which parts of this model matter?", anchor=False)
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    st.title("Which parts of this model matter?", anchor=False)
+    copy_link()
 if live_jobs():
     st.header("At work", anchor=False)
-    live_list()
-if not entries and not live_jobs():
+n_live = live_list()
+if not entries and not n_live:
     welcome()
 elif not entries:
     st.markdown("The first results appear here as soon as they are there.")

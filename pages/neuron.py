@@ -3,20 +3,23 @@
 import streamlit as st
 
 from analysis.spec import UserError
-from ui import data, provenance
+from ui import provenance
+from ui.latents.followed import show_followers
 from ui.links import NEURONS_PAGE, copy_link
 from ui.neurons import queries
 from ui.neurons.live_panel import live_panel
-from ui.neurons.python import copy_as_python
 from ui.neurons.related import show_related
 from ui.neurons.unit_page import examples, getting_about, more_numbers, numbers
-from ui.neurons.units import SLUG, find, sites
+from ui.neurons.units import find, sites
 from ui.neurons.words import class_words, state
+from ui.notes import notes, of_neuron
+from ui.python import copy_as_python
+from ui.runs import NEURONS, sealed
 from ui.words import code, plain
 
 asked = st.query_params.to_dict()
-run = data.chosen_run(asked["run"]) if asked.get("run") else None
-if run is None or run.slug != SLUG or run.status != "sealed":
+run = sealed(asked.get("run"), NEURONS, "neurons")
+if run is None:
     st.title("No such neuron" if asked.get("run") else "No neuron chosen", anchor=False)
     if asked.get("run"):
         st.markdown(
@@ -48,7 +51,8 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
         query = {"run": run.id, "site": unit.site.label}
         st.page_link(NEURONS_PAGE, label=f"Layer {plain(unit.site.label)}", icon=":material/scatter_plot:", query_params=query)
         copy_as_python(run, "neurons", where=unit.where, rows="this neuron's row")
-        copy_link()
+        copy_link(f"Neuron {unit.name} of {run.model}")
+notes(of_neuron(run, unit.site.hook_name, unit.neuron))
 st.markdown(f"**{plain(state(row))}**")
 st.caption(f"{plain(class_words(row, run))} Active means: {plain(unit.site.row['active_rule'])}.")
 
@@ -56,4 +60,5 @@ numbers(run, unit, row)
 examples(run, unit, row)
 more_numbers(run, unit, row)
 live_panel(run, unit.site.layer, unit.site.hook_name, unit.neuron)
+show_followers(run, "neuron", unit.site.layer, unit.site.hook_name, unit.neuron)
 show_related(run, unit)

@@ -6,7 +6,7 @@ from analysis import find_analysis
 from analysis.spec import UnknownName
 from ui import data, provenance
 from ui.charts import show_figure
-from ui.links import RUNS_PAGE, copy_link, run_title
+from ui.links import RUNS_PAGE, browse_link, copy_link, gallery_link, run_title
 from ui.tables import paged_tables
 from ui.words import code, plain
 
@@ -28,7 +28,12 @@ except UnknownName as error:
 st.set_page_config(page_title=f"{run_title(run)} · {run.model}")
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title(plain(run_title(run)), anchor=False)
-    copy_link()
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        if run.status == "sealed" and analysis is not None and analysis.version == run.version:
+            browse_link(run)
+        if run.status == "sealed":
+            gallery_link(run)
+        copy_link()
 if analysis is not None:
     st.markdown(f"**{plain(analysis.question)}**")
 st.markdown(provenance.headline(run))

@@ -4,9 +4,11 @@ import streamlit as st
 
 from ui.history import history, retention
 from ui.jobs import live_list
-from ui.links import START_PAGE
+from ui.links import START_PAGE, copy_link
 
-st.title("Runs", anchor=False)
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    st.title("Runs", anchor=False)
+    copy_link()
 st.header("At work", anchor=False)
 if not live_list():
     st.markdown("Nothing is running or waiting.")

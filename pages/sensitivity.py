@@ -4,12 +4,15 @@ import streamlit as st
 
 from ui import provenance
 from ui.links import copy_link
+from ui.runs import MATRICES, readable, weights_of
+from ui.sensitivity.between import between_runs
 from ui.sensitivity.curves import curves_of, measures
-from ui.sensitivity.grid import SLUG as MATRICES
-from ui.sensitivity.grid import grid, newest
-from ui.sensitivity.live import GROWING, at_work, follow
+from ui.sensitivity.grid import grid
+from ui.sensitivity.live import CURVES, at_work, follow
+from ui.sensitivity.plane_latents import label_of, show_latents, show_latents_of
 from ui.sensitivity.shared_out import shared_out
 from ui.sensitivity.shown import answers, curves_chart, differences, head, nothing_yet
+from ui.sensitivity.tokens import token_changes
 from ui.sensitivity.view import MODEL, RUN, closer, first_run, is_of, known_runs, look, run_picker, tolerance
 from ui.sensitivity.whatif import what_if
 from ui.sensitivity.where import scope, where_they_sit
@@ -20,16 +23,17 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     copy_link()
 
 asked, model = st.query_params.get(RUN), st.query_params.get(MODEL)
-follow([job for job in at_work(tuple(GROWING)) if model in (None, job.model)])
+follow([job for job in at_work(CURVES) if model in (None, job.model)])
 known = known_runs()
 if asked and asked not in known:
     st.warning(f"There is no run {code(asked)} with curves in this store; another one is shown.", icon=":material/link_off:")
 first = first_run(known)
 if first is None:
     nothing_yet(model)
-    alone = newest(MATRICES, "matrix_points")
-    if alone is not None and (model is None or is_of(alone, model)):
+    alone = next((one for one in readable(MATRICES) if model is None or is_of(one, model)), None)
+    if alone is not None:
         shared_out(alone, grid(alone))
+    show_latents_of(model)
     st.stop()
 
 runs = run_picker(known, first)
@@ -40,13 +44,15 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     eps = tolerance(curves)
 answers(curves, eps)
 curves_chart(curves, measure, eps)
-differences(runs[0], several=len(runs) > 1)
+differences(runs[0])
+between_runs(curves, eps)
+show_latents(weights_of(runs[0]), label_of(runs[0]))
 scope(runs[0])
 
 st.header("One curve closer", anchor="closer")
 curve = closer(curves)
-if not curve.is_point:
+if curve.has_continuum:
     what_if(curve)
-where_they_sit(curve, eps)
+token_changes(curve, where_they_sit(curve, eps))
 shared_out(runs[0], grid(runs[0]))
 head(runs)

@@ -7,10 +7,12 @@ from store import StoreError
 from ui import data
 from ui.forms import ask, checked, choose, fields, obstacle, told
 from ui.library import library, references
-from ui.links import CHECKPOINT_PAGE
+from ui.links import CHECKPOINT_PAGE, copy_link
 from ui.words import plain
 
-st.title("Start an analysis", anchor=False)
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    st.title("Start an analysis", anchor=False)
+    copy_link()
 store = data.store()
 analysis, model = choose(references(library(data.runs(summaries=False), store.models())))
 st.markdown(f"**{plain(analysis.question)}**")

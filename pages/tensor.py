@@ -4,18 +4,19 @@ import streamlit as st
 
 from figures.words import visible
 from store import Filter
-from ui import data, provenance
+from ui import provenance
 from ui.links import RUN_PAGE, WEIGHTS_PAGE, copy_link, run_query
-from ui.neurons.python import copy_as_python
+from ui.notes import notes, of_tensor
+from ui.python import copy_as_python
+from ui.runs import WEIGHTS, sealed
 from ui.weights import drawn, panels
 from ui.weights.charts import headline
 from ui.weights.places import getting_about, row_of
-from ui.weights.runs import SPARSITY
 from ui.words import code, plain
 
 asked = st.query_params.to_dict()
-run = data.chosen_run(asked["run"]) if asked.get("run") else None
-if run is None or run.slug != SPARSITY or run.status != "sealed" or "tensor_patterns" not in run.rows:
+run = sealed(asked.get("run"), WEIGHTS, "tensor_patterns")
+if run is None:
     st.title("No such tensor" if asked.get("run") else "No tensor chosen", anchor=False)
     if asked.get("run"):
         st.markdown(
@@ -40,8 +41,9 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
         st.page_link(WEIGHTS_PAGE, label="All tensors", icon=":material/grid_on:", query_params={"run": run.id})
         st.page_link(RUN_PAGE, label="Its run", icon=":material/analytics:", query_params=run_query(run))
         copy_as_python(run, "tensors", where=(Filter("tensor", "=", row["tensor"]),), rows="this tensor's row")
-        copy_link()
+        copy_link(f"{row['tensor']} of {run.model}")
 
+notes(of_tensor(run, str(row["tensor"])))
 panels.flags(row)
 panels.numbers(run, row)
 drawn.magnitudes(run, row)

@@ -4,22 +4,23 @@ import streamlit as st
 
 from ui import data, provenance
 from ui.links import CHECKPOINT_PAGE, START_PAGE, copy_link
+from ui.runs import WEIGHTS, readable, reference_of, sealed
 from ui.weights.difference import show_difference
 from ui.weights.maps import map_spec, show_map, show_treemap, shown_of, treemap_spec
+from ui.weights.measures import measure_control, sources_of
 from ui.weights.over_time import show_series
 from ui.weights.rows import OPEN, open_tensor
-from ui.weights.runs import SPARSITY, SPECTRUM, TIMELINE, beside, outdated, readable, reference_of
+from ui.weights.runs import TIMELINE, outdated
 from ui.weights.table import show_table
 from ui.weights.verdict import show_totals, show_verdict
-from ui.weights.view import MEASURES, ONE, OTHER, measure_control, run_picker, view_control
+from ui.weights.view import ONE, OTHER, picked, view_control
 from ui.words import code, count
 
-known = {run.id: run for run in readable(SPARSITY)}
+known = {run.id: run for run in readable(WEIGHTS)}
 asked = st.query_params.get("run")
-if asked and asked not in known:
-    found = data.chosen_run(asked)
-    if found is not None and found.slug == SPARSITY and found.status == "sealed" and "tensor_patterns" in found.rows:
-        known[found.id] = found
+named = sealed(asked, WEIGHTS, "tensor_patterns")
+if named is not None:
+    known.setdefault(named.id, named)
 opened = st.session_state.pop(OPEN, None)
 if opened is not None and asked in known:
     open_tensor(known[asked], opened)
@@ -34,13 +35,13 @@ if not known:
         st.markdown(f"{count(len(outdated()), 'run')} of an older version cannot be drawn here; run the analysis again:")
     else:
         st.markdown("No weights have been measured yet. The bundled model takes half a minute:")
-    st.code(data.command(SPARSITY, "smollm2"), language="bash", wrap_lines=True)
-    st.page_link(START_PAGE, label="Measure a model's weights", icon=":material/play_arrow:", query_params={"analysis": SPARSITY})
+    st.code(data.command(WEIGHTS, "smollm2"), language="bash", wrap_lines=True)
+    st.page_link(START_PAGE, label="Measure a model's weights", icon=":material/play_arrow:", query_params={"analysis": WEIGHTS})
     if readable(TIMELINE):
         show_series(None)
     st.stop()
 
-run = run_picker(known, asked)
+run = picked(known, asked)
 st.markdown(provenance.headline(run))
 show_verdict(run)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -55,9 +56,9 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
 
 if view == ONE:
     show_totals(run)
-    spectrum = beside(run, SPECTRUM)
-    name = measure_control({SPARSITY} | ({SPECTRUM} if spectrum else set()))
-    tensors = shown_of(run, MEASURES[name], spectrum)
+    sources = sources_of(run)
+    name, measure = measure_control(sources)
+    tensors = shown_of(run, measure, sources[measure.slug])
     show_treemap(run, treemap_spec(run, name, tensors))
     drawn = map_spec(run, name, tensors)
     if drawn is None:

@@ -6,15 +6,14 @@ is its value over the highest of its row: how layers differ. Its colour is the v
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.headlines import place, stripes
 from analysis.spec import Analysis, Stripe
 from figures.palettes import SEQUENTIAL, colour_at
 from figures.words import number
 from store import RunInfo
-from ui.headlines import stripes
 from ui.words import percent
 
 _TEXT, _BARS, _GAP, _FOOT = 14, 20, 9, 14
@@ -57,15 +56,6 @@ def legend_svg() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="260" height="16"><defs><linearGradient id="g">{stops}</linearGradient></defs>'
         '<rect width="260" height="16" rx="3" fill="url(#g)"/></svg>'
     )
-
-
-def place(stripe: Stripe, value: float) -> float:
-    """Where a value lies on its row's colour scale: 0 at the low end, 1 at the high end, never beyond."""
-    if stripe.log:
-        share = math.log(max(value, stripe.low) / stripe.low) / math.log(stripe.high / stripe.low)
-    else:
-        share = (value - stripe.low) / (stripe.high - stripe.low)
-    return min(max(share, 0.0), 1.0)
 
 
 def range_words(stripe: Stripe, values: Iterable[float]) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis import ANALYSES
+from analysis.headlines import headlines
 from analysis.spec import Analysis
 from figures.words import visible
 from store import RunInfo
 from ui.barcode import bar_code, legend_rows, legend_svg
-from ui.headlines import headlines
 from ui.library import Entry
-from ui.links import CHECKPOINT_PAGE, NEURONS_PAGE, SENSITIVITY_PAGE, START_PAGE, run_link, run_query
+from ui.links import CHECKPOINT_PAGE, REPORT_PAGE, START_PAGE, browse_link, run_link
 from ui.uploads.kept import shown
 from ui.words import count, percent, plain
+
+FIRST = ("weight_sparsity", "neuron_activity", "head_sparsity", "sae_train", "essential_sparsity", "sparsity_plane")
+"""Questions a card offers while they wait for their answer, one of each kind; the others are on the model's page."""
 
 
 def model_card(entry: Entry) -> None:
@@ -23,6 +26,8 @@ def model_card(entry: Entry) -> None:
             st.markdown(f"## {plain(entry.name)}", width="content")
             query = {"model": entry.ref}
             st.page_link(CHECKPOINT_PAGE, label="What it holds, and every answer", icon=":material/inventory_2:", query_params=query)
+            if entry.newest:
+                st.page_link(REPORT_PAGE, label="Report", icon=":material/description:", query_params=query)
         st.caption(_about(entry))
         picture = bar_code(entry.newest.values())
         if picture is not None:
@@ -90,10 +95,8 @@ def _answer(run: RunInfo) -> None:
             run_line(run)
             if today.get(run.slug, run.version) != run.version:
                 st.caption(f"Made by version {run.version}; today's version {today[run.slug]} measures something else. Run it again.")
-            if run.slug == "neuron_activity":
-                st.page_link(NEURONS_PAGE, label="Browse its neurons", icon=":material/scatter_plot:", query_params=run_query(run))
-            if run.slug == "essential_sparsity":
-                st.page_link(SENSITIVITY_PAGE, label="See its curves", icon=":material/trending_up:", query_params=run_query(run))
+            else:
+                browse_link(run)
         for one in told:
             st.metric(one.label, percent(one.share), width=140)
     for over in dict.fromkeys(one.over for one in told):
@@ -113,7 +116,11 @@ def _next(entry: Entry) -> None:
         else:
             can.append(analysis)
     if can:
+        first = [analysis for analysis in can if analysis.slug in FIRST] or can[:1]
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown("Next:", width="content")
-            for analysis in can:
+            for analysis in first:
                 start_link(analysis, entry.ref, plain(analysis.title))
+            if len(can) > len(first):
+                query = {"model": entry.ref}
+                st.page_link(CHECKPOINT_PAGE, label=f"{len(can) - len(first)} more", icon=":material/more_horiz:", query_params=query)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
@@ -20,8 +20,9 @@ from ui.serve import DEFAULT_STORE, STORE_VARIABLE
 if TYPE_CHECKING:
     import pandas as pd
 
+Question = Literal["read", "count", "groups", "cells", "limits"]
 _KEPT = 256
-"""Answers kept of each kind; a page of a table is at most some hundred kilobytes."""
+"""Answers kept; a page of a table is at most some hundred kilobytes."""
 
 
 def store_folder() -> str:
@@ -43,6 +44,11 @@ def store() -> Store:
 def runs(*, summaries: bool = True) -> list[RunInfo]:
     """Every run, newest first: superseded, missing and unreadable ones too, each with its words."""
     return store().runs(current_only=False, summaries=summaries)
+
+
+def current_runs(slug: str) -> list[RunInfo]:
+    """The sealed runs of an analysis that count, newest first, of whatever version."""
+    return store().runs(slug=slug)
 
 
 def chosen_run(reference: str) -> RunInfo | None:
@@ -73,9 +79,22 @@ def command_line(*words: str, **flags: Any) -> str:
     return " ".join(["python -m analysis", *map(shlex.quote, words), *given])
 
 
+def ask(run: RunInfo, question: Question, table: str, **arguments: Any) -> Any:
+    """One question of `store.Questions` to a sealed run, answered by the database and kept."""
+    return _ask(store_folder(), run.id, question, table, arguments, run)
+
+
+def first_row(frame: Any) -> dict[str, Any] | None:
+    """The first row of a frame, missing values as None; None where it has none."""
+    if frame.empty:
+        return None
+    there = frame.notna().iloc[0]
+    return {str(name): value if there[name] else None for name, value in frame.astype(object).iloc[0].items()}
+
+
 def tables(run: RunInfo) -> list[TableInfo]:
     """The tables of a run as its sealed file describes them, in the order its analysis declared them."""
-    described = {info.name: info for info in _tables(store_folder(), run.id)}
+    described = {info.name: info for info in _tables(store_folder(), run.id, run)}
     return [described[name] for name in run.rows if name in described]
 
 
@@ -89,29 +108,20 @@ def rows(
     offset: int = 0,
 ) -> pd.DataFrame:
     """One page of a table, sorted and filtered by the database."""
-    return _rows(store_folder(), run.id, table, tuple(where), tuple(order_by), limit, offset)
+    return ask(run, "read", table, where=tuple(where), order_by=tuple(order_by), limit=limit, offset=offset)
 
 
 def count(run: RunInfo, table: str, where: Sequence[Filter] = ()) -> int:
     """How many rows of a table meet the filters."""
-    return _count(store_folder(), run.id, table, tuple(where))
+    return ask(run, "count", table, where=tuple(where))
+
+
+@st.cache_data(max_entries=2 * _KEPT, show_spinner=False)
+def _ask(folder: str, run_id: str, question: Question, table: str, arguments: dict[str, Any], _run: RunInfo) -> Any:  # noqa: ARG001 - keys
+    """Kept by the run's id; the run itself is given, since looking it up among a thousand takes as long as many an answer."""
+    return getattr(open_store(folder), question)(_run, table, **arguments)
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
-def _tables(folder: str, run_id: str) -> tuple[TableInfo, ...]:
-    opened = open_store(folder)
-    return opened.table_info(opened.find(run_id))
-
-
-@st.cache_data(max_entries=_KEPT, show_spinner=False)
-def _rows(
-    folder: str, run_id: str, table: str, where: tuple[Filter, ...], order: tuple[Order, ...], limit: int | None, offset: int
-) -> pd.DataFrame:
-    opened = open_store(folder)
-    return opened.read(opened.find(run_id), table, where=where, order_by=order, limit=limit, offset=offset)
-
-
-@st.cache_data(max_entries=_KEPT, show_spinner=False)
-def _count(folder: str, run_id: str, table: str, where: tuple[Filter, ...]) -> int:
-    opened = open_store(folder)
-    return opened.count(opened.find(run_id), table, where=where)
+def _tables(folder: str, run_id: str, _run: RunInfo) -> tuple[TableInfo, ...]:  # noqa: ARG001 - a key
+    return open_store(folder).table_info(_run)

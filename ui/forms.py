@@ -6,15 +6,21 @@ was typed, and so that 1e-4 can be typed at all. The address may fill the form: 
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis import ANALYSES
+from analysis.executors.choice import CLUSTER, EXECUTORS, LOCAL, RAY
+from analysis.executors.threads import cores
 from analysis.given_run import RUN
+from analysis.given_sae import NOT_MODELS, SAE, SAE_WORDS, is_path
 from analysis.jobs import Job, JobSpec, memory, reference, request, why_not
 from analysis.models.documents import PYTHON_DOCS
 from analysis.second_data import SECOND
@@ -23,13 +29,14 @@ from figures.words import number, visible
 from store import StoreError
 from store.errors import size_words
 from ui import data
-from ui.checkpoint.folders import check_data, check_reference
+from ui.folders import check, check_data, check_reference
 from ui.jobs import changed
 from ui.links import JOB_PAGE
 from ui.uploads.kept import shown
 from ui.words import plain
 
 DEVICES = ("cpu", "cuda")
+_INPUT_WORDS = {RUN: "Id of a run.", SAE: SAE_WORDS}
 
 
 @dataclass
@@ -40,6 +47,8 @@ class Filled:
     device: str = "cpu"
     force: bool = False
     now: bool = False
+    executor: str = LOCAL
+    workers: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
 
@@ -98,11 +107,13 @@ def fields(analysis: Analysis) -> Filled:
     for role in analysis.inputs:
         if role != "model":
             filled.inputs[role] = next(places).text_input(
-                f"Input: {role}", given.get(role, ""), key=f"input-{role}", help="Id of a run." if role == RUN else "As for the model."
+                f"Input: {role}", given.get(role, ""), key=f"input-{role}", help=_INPUT_WORDS.get(role, "As for the model.")
             )
     device = given.get("device", DEVICES[0])
     devices = list(dict.fromkeys([*DEVICES, device]))
     filled.device = next(places).selectbox("Device", devices, devices.index(device), key="device")
+    if analysis.cells is not None:
+        _workers(filled, places)
     places = _places()
     for one in settings_of(analysis.config):
         with next(places):
@@ -111,6 +122,17 @@ def fields(analysis: Analysis) -> Filled:
         filled.force = st.checkbox("Run again even if this has been answered", key="force")
         filled.now = st.checkbox("Do not wait for running jobs", key="now")
     return filled
+
+
+def _workers(filled: Filled, places: Iterator[DeltaGenerator]) -> None:
+    """Who computes; a cluster only where whoever serves has named one."""
+    given = st.query_params
+    if os.environ.get(CLUSTER):
+        start = EXECUTORS.index(given["executor"]) if given.get("executor") in EXECUTORS else 0
+        names = {LOCAL: "This machine", RAY: "The Ray cluster"}
+        filled.executor = next(places).selectbox("Computed on", EXECUTORS, start, format_func=names.__getitem__, key="executor")
+    words = f"Processes side by side: 1 to {cores()} on this machine, or auto: as many as its memory carries. The answer is the same."
+    filled.workers = next(places).text_input("Workers", given.get("workers", "1"), key="workers", help=words)
 
 
 def _places() -> Iterator[DeltaGenerator]:
@@ -139,8 +161,10 @@ def setting_field(analysis: Analysis, one: Setting, given: str | None) -> Any:
 
 def checked(analysis: Analysis, model: str, filled: Filled) -> JobSpec:
     """The request in the form, or the sentence why it cannot be carried out. Starts nothing."""
-    for one in (model, *(text for role, text in filled.inputs.items() if role != RUN)):
+    for one in (model, *(text for role, text in filled.inputs.items() if role not in NOT_MODELS)):
         check_reference(data.store(), one)
+    if is_path(filled.inputs.get(SAE, "")):
+        check(Path(filled.inputs[SAE]))
     if filled.settings.get(SECOND):
         check_data(filled.settings[SECOND])
     return request.checked(
@@ -152,6 +176,8 @@ def checked(analysis: Analysis, model: str, filled: Filled) -> JobSpec:
         device=filled.device,
         force=filled.force,
         now=filled.now,
+        executor=filled.executor,
+        workers=filled.workers,
     )
 
 
@@ -162,7 +188,8 @@ def told(spec: JobSpec) -> None:
     more: dict[str, Any] = {"data": spec.data} if spec.data else {}
     more |= {"device": spec.device} if spec.device != "cpu" else {}
     command = data.command(spec.slug or "", spec.model, **more, **changed(spec.slug, spec.config))
-    command += "".join(f" --{flag}" for flag in ("force", "now") if getattr(spec, flag))
+    command += "".join(f" --with {shlex.quote(f'{role}={ref}')}" for role, ref in spec.inputs.items())
+    command += "".join(f" --{flag}" for flag in ("force", "now") if getattr(spec, flag)) + spec.choice.flags
     st.code(command, language="bash", wrap_lines=True)
 
 

@@ -16,7 +16,7 @@ from store.jobs import LIVE
 from ui import data, provenance
 from ui.cards import run_line
 from ui.jobs import ended_line, remove_control, resume_control, title_of
-from ui.links import HOME_PAGE, START_PAGE, run_title
+from ui.links import COMPARE_PAGE, COMPARED, HOME_PAGE, START_PAGE, run_title
 from ui.paging import first_page, paged
 from ui.words import count, plain
 
@@ -46,6 +46,8 @@ def _runs(runs: Sequence[RunInfo]) -> None:
                 run_line(run, with_model=True)
             with st.container(horizontal=True, width="content"):
                 _about_run(run)
+                if run.status == "sealed" and run.slug in COMPARED:
+                    st.page_link(COMPARE_PAGE, label="Compare", icon=":material/compare_arrows:", query_params={"a": run.id})
                 _delete_control(run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -11,15 +12,17 @@ from analysis import find_analysis
 from analysis.jobs import Job
 from analysis.spec import UnknownName, UserError, settings_of
 from figures.words import number, visible
-from store import StoreError
+from store import RunInfo, StoreError
 from store.jobs import LIVE
 from ui import data
-from ui.links import JOB_PAGE, run_query
+from ui.links import JOB_PAGE
 from ui.uploads.kept import shown
 from ui.words import code, duration, plain
 
 POLL_S = 1.0
 """Seconds between two looks at the catalogue while something is at work."""
+IDLE_S = 3.0
+"""The same while nothing is."""
 _ENDED = {"cancelled": "Cancelled", "failed": "Failed", "interrupted": "Interrupted"}
 _ICONS = {"done": "check_circle", "failed": "error", "interrupted": "warning", "cancelled": "cancel", "running": "play_circle"}
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -109,17 +112,35 @@ def live_jobs() -> list[Job]:
 
 
 def live_list() -> int:
-    """Those at work and waiting, each with its bar, followed second by second; how many there are. The page is drawn anew when one ends."""
-    live = live_jobs()
-    if live:
-        st.fragment(_follow, run_every=POLL_S)(tuple(job.id for job in live))
-    return len(live)
+    """Those at work and waiting, each with its bar, followed second by second; how many there are.
+
+    The page is drawn anew when one ends, and when one begins that was asked for elsewhere, even if it is over by then.
+    """
+    seen = jobs_seen()
+    st.fragment(_follow, run_every=POLL_S if seen.live else IDLE_S)(seen)
+    return len(seen.live)
 
 
-def _follow(shown: Sequence[str]) -> None:
-    live = live_jobs()
-    if {job.id for job in live} != set(shown):
+@dataclass(frozen=True)
+class Seen:
+    """What a list of jobs at work was drawn from."""
+
+    live: frozenset[str]
+    newest: str | None
+    """The job that was asked for last, whatever became of it."""
+
+
+def jobs_seen() -> Seen:
+    """How the catalogue stands now: two small questions to it."""
+    desk = data.desk()
+    live = frozenset(job.id for job in desk.list(LIVE))
+    return Seen(live, next((job.id for job in desk.table.all(limit=1)), None))
+
+
+def _follow(seen: Seen) -> None:
+    if jobs_seen() != seen:
         st.rerun()
+    live = live_jobs() if seen.live else []
     for job in live:
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -181,9 +202,9 @@ def log_of(job: Job, tail: int) -> str:
     return "\n".join(visible(line) for line in lines if line.strip())
 
 
-def run_of(job: Job) -> dict[str, str] | None:
-    """The part of the run page's address for what a job has made; None where it made nothing, or it was deleted since."""
-    return run_query(job.run) if job.run and data.chosen_run(job.run) else None
+def run_of(job: Job) -> RunInfo | None:
+    """What a job has made; None where it made nothing, or it was deleted since."""
+    return data.chosen_run(job.run) if job.run else None
 
 
 def ended_line(job: Job) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import streamlit as st
 
+from figures.words import tokens_seen, visible
 from store import RunInfo
 from ui.words import code, count, moment, plain
 
@@ -21,13 +23,57 @@ JOB_PAGE = "pages/job.py"
 WEIGHTS_PAGE = "pages/weights.py"
 TENSOR_PAGE = "pages/tensor.py"
 SENSITIVITY_PAGE = "pages/sensitivity.py"
+PLANES_PAGE = "pages/planes.py"
 ATTENTION_PAGE = "pages/attention.py"
 HEAD_PAGE = "pages/head.py"
+LATENTS_PAGE = "pages/latents.py"
+LATENT_PAGE = "pages/latent.py"
+PLAYGROUND_PAGE = "pages/playground.py"
+GALLERY_PAGE = "pages/gallery.py"
+DATA_PAGE = "pages/data.py"
+COMPARE_PAGE = "pages/compare.py"
+REPORT_PAGE = "pages/report.py"
 
 
-def run_query(run: RunInfo | str) -> dict[str, str]:
-    """The part of the address that says which run the run page shows."""
-    return {"run": run if isinstance(run, str) else run.id}
+BROWSE: Mapping[str, tuple[str, str, str]] = {
+    "weight_sparsity": (WEIGHTS_PAGE, "Browse its tensors", "grid_on"),
+    "neuron_activity": (NEURONS_PAGE, "Browse its neurons", "scatter_plot"),
+    "head_sparsity": (ATTENTION_PAGE, "Browse its heads", "center_focus_strong"),
+    "sae_train": (LATENTS_PAGE, "Browse its latents", "hub"),
+    "sae_quality": (LATENTS_PAGE, "Browse its latents", "hub"),
+    "latent_examples": (LATENTS_PAGE, "Browse its latents", "hub"),
+    "latent_attribution": (LATENTS_PAGE, "Browse its latents", "hub"),
+    "essential_sparsity": (SENSITIVITY_PAGE, "See its curves", "trending_up"),
+    "sparsity_plane": (PLANES_PAGE, "See its planes", "bubble_chart"),
+}
+"""The page that shows the units of a run best, by analysis: the page, the words of the link to it, and its icon."""
+
+
+COMPARED = ("weight_sparsity", "neuron_activity", "head_sparsity", "sae_quality", "task_loss", "essential_sparsity")
+"""Analyses that the page of comparisons has a section of, in its order."""
+
+
+def browse_link(run: RunInfo) -> None:
+    """The way to the page of a run's units; nothing where its analysis has no such page."""
+    if run.slug in BROWSE:
+        page, label, icon = BROWSE[run.slug]
+        st.page_link(page, label=label, icon=f":material/{icon}:", query_params=run_query(run), width="content")
+
+
+def gallery_link(run: RunInfo) -> None:
+    """The way to everything of a run that can be taken along."""
+    label = "Take its figures and tables along"
+    st.page_link(GALLERY_PAGE, label=label, icon=":material/photo_library:", query_params=run_query(run), width="content")
+
+
+def run_query(run: RunInfo) -> dict[str, str]:
+    """The part of the address that says which run a page shows."""
+    return {"run": run.id}
+
+
+def tensor_query(run: RunInfo, tensor: str) -> dict[str, str]:
+    """The address of a tensor's page; the run is one of `weight_sparsity`."""
+    return run_query(run) | {"tensor": tensor}
 
 
 def run_title(run: RunInfo) -> str:
@@ -37,11 +83,7 @@ def run_title(run: RunInfo) -> str:
 
 def n_tokens(run: RunInfo) -> int | None:
     """How many tokens the run has seen, where it recorded that."""
-    for place in ("facts", "data_facts"):
-        found = (run.provenance.get(place) or {}).get("n_tokens")
-        if isinstance(found, int):
-            return found
-    return None
+    return tokens_seen(run.provenance)
 
 
 def run_link(run: RunInfo, *, with_model: bool = False) -> None:
@@ -61,8 +103,25 @@ def address(page_address: str, query: Mapping[str, str]) -> str:
     return urlunsplit(urlsplit(page_address)._replace(query=urlencode(query), fragment=""))
 
 
-def copy_link() -> None:
-    """The address of exactly this view, with a button to copy it."""
+def copy_link(embed: str = "") -> None:
+    """The address of exactly this view, with a button to copy it; for a unit, which ``embed`` names, the code that embeds it, too.
+
+    A page that is embedded has a way out to the whole dashboard instead.
+    """
+    here, shown = st.context.url or "", st.query_params.to_dict()
+    if st.context.is_embedded:
+        st.link_button("Open in Sparsescope", address(here, shown), icon=":material/open_in_new:", type="tertiary")
+        return
     with st.popover("Link to this view", icon=":material/link:", type="tertiary"):
         st.caption("Whoever can reach this dashboard sees the same run, table, sorting and page under this address.")
-        st.code(address(st.context.url or "", st.query_params.to_dict()), language=None, wrap_lines=True)
+        st.code(address(here, shown), language=None, wrap_lines=True)
+        if embed:
+            st.caption("To show it within another page, without the menus (which pages may: `serve --embed-in`):")
+            st.code(embed_code(here, shown, embed), language="html", wrap_lines=True)
+
+
+def embed_code(page_address: str, query: Mapping[str, str], title: str) -> str:
+    """The HTML that shows a view within another page; ``title`` is what a screen reader calls it (foreign text)."""
+    source = html.escape(address(page_address, {**query, "embed": "true"}), quote=True)
+    name = html.escape(visible(title), quote=True)
+    return f'<iframe src="{source}" title="{name}" width="100%" height="900" style="border:0" loading="lazy"></iframe>'

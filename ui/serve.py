@@ -7,6 +7,7 @@ is started from can undo it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -21,6 +22,8 @@ STORE_VARIABLE = "SPARSESCOPE_STORE"
 """Environment variable that tells the pages which store to show."""
 FOLDERS_VARIABLE = "SPARSESCOPE_FOLDERS"
 """Environment variable with the folders whose models the pages may open by a path, separated as in PATH."""
+EMBED_VARIABLE = "SPARSESCOPE_EMBED_IN"
+"""Environment variable with the other sites whose pages may show the dashboard within them, separated by spaces."""
 DEFAULT_STORE = "results"
 DEFAULT_PORT = 8501
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
@@ -36,12 +39,14 @@ def serve_command(
     hosts: Sequence[str] = (),
     folders: Sequence[str | Path] = (),
     entry: Path = ENTRY,
+    embed_in: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """The command and the environment that serve the dashboard on ``store``.
 
     ``hosts`` are further names the dashboard may be asked for by (the name of a machine it is shared from); requests for
     any other name are refused, which stops a foreign web page from reading the dashboard through a renamed address.
-    ``folders`` are those whose models may be opened by typing a path; see `allowed_folders`.
+    ``folders`` are those whose models may be opened by typing a path; see `allowed_folders`. ``embed_in`` are the origins of
+    other sites that may show its pages within theirs.
     """
     if not 1 <= port <= 65535:
         raise UserError(f"port must be between 1 and 65535, got {port}; choose another with --port.")
@@ -67,7 +72,17 @@ def serve_command(
     argv += [f"--server.allowedHosts={name}" for name in names]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     allowed = os.pathsep.join(str(one) for one in allowed_folders(folders, address))
-    return argv, dict(os.environ) | {STORE_VARIABLE: str(Path(store).resolve()), FOLDERS_VARIABLE: allowed, "PYTHONPATH": path}
+    told = {STORE_VARIABLE: str(Path(store).resolve()), FOLDERS_VARIABLE: allowed, "PYTHONPATH": path}
+    return argv, dict(os.environ) | told | {EMBED_VARIABLE: " ".join(embedding_origins(embed_in))}
+
+
+def embedding_origins(given: Sequence[str] = ()) -> tuple[str, ...]:
+    """The origins that may show pages of the dashboard within theirs: those given, else those of the environment."""
+    origins = tuple(one.rstrip("/") for one in [*given] or os.environ.get(EMBED_VARIABLE, "").split())
+    for one in origins:
+        if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", one):
+            raise UserError(f"--embed-in must be origins such as https://wiki.example.org or http://localhost:8888, got {one!r}; give one.")
+    return origins
 
 
 def allowed_folders(folders: Sequence[str | Path] = (), address: str = "") -> tuple[Path, ...]:

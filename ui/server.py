@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.pages_manager import PagesManager
 
-from ui.serve import HEALTH, LOCAL_HOSTS, ROOT
+from ui.serve import HEALTH, LOCAL_HOSTS, ROOT, embedding_origins
 from ui.uploads import route as uploads
 
 _LOG = logging.getLogger("sparsescope")
@@ -48,7 +48,7 @@ def content_security_policy() -> str:
         "connect-src": ["'self'"],
         "worker-src": ["'self'", "blob:"],
         "frame-src": ["'self'"],
-        "frame-ancestors": ["'self'"],
+        "frame-ancestors": ["'self'", *embedding_origins()],
         "object-src": ["'none'"],
         "base-uri": ["'self'"],
         "form-action": ["'self'"],
@@ -63,12 +63,13 @@ class SecurityHeaders:
         self.app = app
         self.headers = {
             "Content-Security-Policy": content_security_policy(),
-            "X-Frame-Options": "SAMEORIGIN",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
         }
+        if not embedding_origins():  # it knows no list of origins, so the policy above stands alone where there is one
+            self.headers["X-Frame-Options"] = "SAMEORIGIN"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and put the headers on its answer."""
@@ -115,4 +116,4 @@ def say_fault(error: Exception) -> bool:
 # the page's file alone, without `app.py` around it.
 PagesManager.uses_pages_directory = False
 
-app = st.App(ROOT / "app.py", routes=routes(), middleware=middleware(), on_script_error=say_fault)
+app = st.App(ROOT / "app.py", routes=routes(), middleware=middleware(), lifespan=uploads.sweeping, on_script_error=say_fault)

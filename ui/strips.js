@@ -97,8 +97,96 @@ function makeTip(root) {
   return { on, show, hide };
 }
 
+function percent(share) {
+  return `${(100 * share).toPrecision(share < 0.0995 ? 2 : 3).replace(/\.0+$/, "")} %`;
+}
+
+// Where each token looks and who looks at it, in two colours that grow with the square root of the share; a click holds a token.
+function drawLooks(example, tokens, targets, tip) {
+  const incoming = targets.map(() => []);
+  const outgoing = example.looks.map((looks) => looks || []);
+  outgoing.forEach((looks, i) => looks.forEach(([to, share]) => incoming[to].push([i, share])));
+  incoming.forEach((looks) => looks.sort((one, other) => other[1] - one[1]));
+  const every = targets === tokens ? tokens : [...tokens, ...targets];
+  const before = every.map((token) => token.style.background);
+  let held = null;
+  const tint = (tone, share) => `color-mix(in srgb, var(${tone}) ${Math.round(100 * Math.sqrt(share))}%, transparent)`;
+  const clear = () => every.forEach((token, i) => (token.style.background = before[i]));
+  const paint = (i, isTarget) => {
+    every.forEach((token) => (token.style.background = ""));
+    const out = new Map(isTarget ? [] : outgoing[i]);
+    const into = new Map(isTarget || targets === tokens ? incoming[i] : []);
+    for (const [to, share] of out) {
+      const both = targets === tokens && into.has(to);
+      const tone = tint("--above", share);
+      targets[to].style.background = both ? `linear-gradient(${tone} 0 50%, ${tint("--below", into.get(to))} 50% 100%)` : tone;
+    }
+    for (const [from, share] of into) if (targets !== tokens || !out.has(from)) tokens[from].style.background = tint("--below", share);
+  };
+  const named = (looks, texts) => looks.slice(0, 4).map(([at, share]) => `${JSON.stringify(texts[at])} ${percent(share)}`).join(", ");
+  const texts = example.looked_at.length ? example.looked_at : example.tokens;
+  const words = (i, isTarget) => {
+    const lines = [`${JSON.stringify((isTarget ? texts : example.tokens)[i])}  token ${(isTarget ? 0 : example.first) + i}`];
+    const known = !isTarget && example.looks[i] !== null;
+    if (known) lines.push(`looks at ${named(outgoing[i], texts)}; kept: ${percent(outgoing[i].reduce((sum, one) => sum + one[1], 0))}`);
+    if (!isTarget && !known) lines.push("where it looks was not kept");
+    if (isTarget || targets === tokens) lines.push(incoming[i].length ? `is looked at by ${named(incoming[i], example.tokens)}` : "is among the kept keys of no token");
+    if (held && held.i !== i && !held.isTarget && !isTarget && targets === tokens) {
+      const share = (from, to) => (outgoing[from].find(([at]) => at === to) || [0, 0])[1];
+      lines.push(`of the held token: gets ${percent(share(held.i, i))}, gives ${percent(share(i, held.i))}`);
+    }
+    return lines;
+  };
+  const hold = (node, i, isTarget) => {
+    const same = held && held.node === node;
+    if (held) held.node.classList.remove("held");
+    if (held) held.node.setAttribute("aria-selected", "false");
+    held = same ? null : { node, i, isTarget };
+    if (held) node.classList.add("held");
+    if (held) node.setAttribute("aria-selected", "true");
+    paint(i, isTarget);
+  };
+  const watch = (nodes, isTarget) =>
+    nodes.forEach((node, i) => {
+      const enter = () => {
+        tip.show(node, words(i, isTarget));
+        if (!held) paint(i, isTarget);
+      };
+      const leave = () => {
+        tip.hide();
+        if (!held) clear();
+      };
+      node.addEventListener("pointerenter", enter);
+      node.addEventListener("pointerleave", leave);
+      node.addEventListener("focus", enter);
+      node.addEventListener("blur", leave);
+      node.addEventListener("click", () => hold(node, i, isTarget));
+      node.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") hold(node, i, isTarget);
+        else if (event.key === "Escape" && held) hold(held.node, held.i, held.isTarget);
+        else return;
+        event.preventDefault();
+        event.stopPropagation();
+      });
+    });
+  watch(tokens, false);
+  if (targets !== tokens) watch(targets, true);
+}
+
 function drawStrip(example, spec, tip, show) {
+  const box = make("div", "");
+  const tokens = drawTokens(example, spec, tip, show, box);
+  if (example.looks) {
+    const other = { ...example, tokens: example.looked_at, values: example.looked_at.map(() => 0), peak: 0, cut_before: false, cut_after: false };
+    if (example.looked_at.length) box.append(make("div", "between", "looks at:"));
+    drawLooks(example, tokens, example.looked_at.length ? drawTokens(other, spec, tip, show, box) : tokens, tip);
+  }
+  return box;
+}
+
+function drawTokens(example, spec, tip, show, box) {
   const strip = make("div", spec.breaks ? "strip breaks" : "strip");
+  box.append(strip);
   strip.setAttribute("role", "listbox");
   strip.setAttribute("aria-orientation", "horizontal");
   strip.setAttribute("aria-label", `${example.words}; arrow keys move along the tokens`);
@@ -116,9 +204,16 @@ function drawStrip(example, spec, tip, show) {
     token.setAttribute("aria-selected", exact ? "true" : "false");
     token.setAttribute("aria-label", `${JSON.stringify(text)}: ${words}`);
     token.tabIndex = exact ? 0 : -1;
-    if (value !== null) token.style.backgroundColor = shade(exact ? example.value : value, spec.scale);
-    if (exact) token.classList.add("peak");
+    if (value !== null) token.style.background = shade(exact && !example.looks ? example.value : value, spec.scale);
+    if (exact && !example.looks) token.classList.add("peak");
     if (value === null) token.classList.add("outside");
+    tokens.push(token);
+    strip.append(token);
+    if (example.looks) {
+      token.setAttribute("aria-selected", "false");
+      token.setAttribute("aria-label", `${JSON.stringify(text)}: gets ${percent(value || 0)} of the attention; Enter holds it`);
+      return;
+    }
     const enter = () => {
       tip.show(token, [`${JSON.stringify(text)}  ${words}`, exact ? "the peak of this example" : `token ${example.first + i} of the window`]);
       show(exact ? example.value : value);
@@ -131,8 +226,6 @@ function drawStrip(example, spec, tip, show) {
     token.addEventListener("pointerleave", leave);
     token.addEventListener("focus", enter);
     token.addEventListener("blur", leave);
-    tokens.push(token);
-    strip.append(token);
   });
   if (example.cut_after) strip.append(make("span", "cut", "…"));
   strip.addEventListener("keydown", (event) => {
@@ -143,11 +236,16 @@ function drawStrip(example, spec, tip, show) {
     event.preventDefault();
     tokens[Math.min(tokens.length - 1, Math.max(0, to))].focus();
   });
-  return strip;
+  return tokens;
 }
 
 function drawLegend(spec) {
   const legend = make("div", "legend");
+  if (spec.looks) {
+    legend.append(make("span", "ramp above"), make("span", "", "where the token you point at looks"));
+    legend.append(make("span", "ramp below"), make("span", "", "who looks at it"));
+    return legend;
+  }
   if (spec.lowest < 0) legend.append(make("span", "", number(-spec.scale)), make("span", "ramp below"));
   legend.append(make("span", "", "0"), make("span", "ramp above"), make("span", "", number(spec.scale)));
   legend.append(make("span", "ring", "peak"));
@@ -159,6 +257,10 @@ function drawGroup(group, spec, tip, show) {
   const heading = make("h3", "", group.title);
   box.append(heading, make("p", "about", group.about));
   for (const example of group.examples) {
+    if (example.looks) {
+      box.append(drawStrip(example, spec, tip, show)); // where it is from stands above, where it is chosen
+      continue;
+    }
     const row = make("div", "example");
     const side = make("div", "side");
     side.append(make("span", "value", number(example.value)), make("span", "where", example.where));

@@ -1,4 +1,5 @@
-"""Token strips: texts with the activation of every token as its colour, beside a histogram that a token's value is marked on.
+"""Token strips: texts with the activation of every token as its colour, beside a histogram that a token's value is marked on;
+or with where each token looks, and who looks at it.
 
 A v2 component that builds its page out of text nodes only, so tokens of any content are shown and never run. Hovering a token, or
 walking along a strip with the arrow keys, tells its value and draws it on the histogram.
@@ -39,6 +40,11 @@ class Strip:
     """Whether ``values`` are rounded."""
     cut_before: bool = False
     cut_after: bool = False
+    looks: tuple[tuple[tuple[int, float], ...] | None, ...] | None = None
+    """Of each token where it looks: pairs of a token's index and its share of the attention, largest first; None for a token of which
+    nothing was kept. Pointing at a token then shows both directions, and a click holds it. None: a strip of activations."""
+    looked_at: tuple[str, ...] = ()
+    """The tokens that ``looks`` points to, where they are of another sequence; empty where they are ``tokens``."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,14 @@ def show_strips(groups: Sequence[Group], histogram: Histogram | None, *, scale: 
     """Draw them. ``scale`` is the magnitude that gets the full colour; ``breaks`` draws line ends as lines."""
     shown = [asdict(group) for group in groups]
     lowest = min((one.value for group in groups for one in group.examples), default=0.0)
-    texts = [token for group in groups for one in group.examples for token in one.tokens]
+    texts = [token for group in groups for one in group.examples for token in (*one.tokens, *one.looked_at)]
     data = {
         "groups": shown,
         "histogram": asdict(histogram) if histogram else None,
         "scale": scale,
         "lowest": lowest,
         "breaks": breaks,
+        "looks": any(one.looks is not None for group in groups for one in group.examples),
         # A word-piece vocabulary holds no spaces: its words are set apart by the page.
         "pieces": any(text.startswith("##") for text in texts) or (len(texts) > 1 and not any(" " in text for text in texts)),
     }

@@ -17,12 +17,14 @@ from figures.words import visible
 from store import ColumnInfo, Filter, Order, RunInfo, TableInfo
 from store.records import Op
 from ui import data
+from ui.controls import PAGE_SIZES
+from ui.paging import asked_page, first_page
+from ui.python import as_python
 from ui.words import count, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE_SIZES = (25, 50, 100, 250)
 CONDITIONS: dict[str, str] = {
     "is": "=",
     "is not": "!=",
@@ -90,7 +92,7 @@ def paged_table(run: RunInfo, info: TableInfo) -> None:
         st.info(_nothing(info, view), icon=":material/filter_alt:")
         return
     n_pages = -(-found // view.limit)
-    shown = View(view.where, view.order_by, view.limit, min(_page(), n_pages))
+    shown = View(view.where, view.order_by, view.limit, min(asked_page(), n_pages))
     frame = data.rows(run, info.name, where=shown.where, order_by=shown.order_by, limit=shown.limit, offset=shown.offset)
     words = _range_words(info, shown, found)
     st.dataframe(
@@ -122,11 +124,14 @@ def readable(frame: pd.DataFrame, info: TableInfo) -> pd.DataFrame:
 
 
 def shown_text(text: str) -> str:
-    """A text as a cell shows it: spaces at its ends as ``␣``, line ends as ``↵``."""
+    """A text as a cell shows it: spaces at its ends as ``␣``, line ends as ``↵``; other blanks alone by their number."""
     inner = text.strip(" ")
     before = len(text) - len(text.lstrip(" "))
     after = len(text) - len(inner) - before if inner else 0
-    return "␣" * before + visible(inner) + "␣" * after
+    shown = visible(inner)
+    if not shown.strip():
+        shown = "".join(f"\\u{ord(one):04x}" for one in shown)
+    return "␣" * before + shown + "␣" * after
 
 
 def heading(column: ColumnInfo) -> str:
@@ -159,23 +164,6 @@ def make_filter(column: ColumnInfo, condition: str, text: str) -> Filter:
     return Filter(column.name, known[op], _parsed(column, text.strip()))
 
 
-def as_python(run: RunInfo, info: TableInfo, view: View) -> str:
-    """The lines of Python that load the rows of this view as a data frame."""
-    names = [n for n, used in (("Filter", view.where), ("Order", view.order_by)) if used] + ["Store"]
-    arguments = [f"store.find({run.id!r})", repr(info.name)]
-    if view.where:
-        arguments.append("where=[" + ", ".join(f"Filter({f.column!r}, {f.op!r}, {f.value!r})" for f in view.where) + "]")
-    if view.order_by:
-        arguments.append("order_by=[" + ", ".join(f"Order({o.column!r}, descending={o.descending})" for o in view.order_by) + "]")
-    return "\n".join(
-        (
-            f"from store import {', '.join(names)}",
-            f"store = Store({data.store_folder()!r})",
-            f"frame = store.read({', '.join(arguments)})",
-        )
-    )
-
-
 def take_along(run: RunInfo, info: TableInfo, view: View, found: int) -> None:
     """The whole filtered table as CSV, and the Python that loads it."""
     with st.popover("Get these rows", icon=":material/download:", type="tertiary"):
@@ -191,7 +179,8 @@ def take_along(run: RunInfo, info: TableInfo, view: View, found: int) -> None:
         else:
             st.caption(f"{found:,} rows are more than a CSV file should hold; load them in Python:")
         st.caption("In Python, from this folder:")
-        st.code(as_python(run, info, view), language="python", wrap_lines=True)
+        lines = as_python(run, info.name, where=view.where, order_by=view.order_by, folder=data.store_folder())
+        st.code(lines, language="python", wrap_lines=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -203,24 +192,24 @@ def _controls(info: TableInfo) -> View:
     sortable = [name for name, column in columns.items() if not column.type.endswith("[]")]
     row = st.container(horizontal=True, vertical_alignment="bottom")
     with row:
-        sort = st.selectbox("Sort by", sortable, None, placeholder="stored order", key="sort", bind="query-params", on_change=_first_page)
+        sort = st.selectbox("Sort by", sortable, None, placeholder="stored order", key="sort", bind="query-params", on_change=first_page)
         order = st.selectbox("Order", ("ascending", "descending"), key="order", bind="query-params", disabled=sort is None)
         chosen = st.selectbox(
-            "Only rows where", list(columns), None, placeholder="all rows", key="where", bind="query-params", on_change=_first_page
+            "Only rows where", list(columns), None, placeholder="all rows", key="where", bind="query-params", on_change=first_page
         )
         where: tuple[Filter, ...] = ()
         if chosen is not None:
             where = _filter_controls(columns[chosen])
-        limit = st.selectbox("Rows per page", PAGE_SIZES, key="rows", bind="query-params", on_change=_first_page, width=120)
+        limit = st.selectbox("Rows per page", PAGE_SIZES, key="rows", bind="query-params", on_change=first_page, width=120)
     order_by = (Order(sort, descending=order == "descending"),) if sort is not None else ()
     return View(where, order_by, limit)
 
 
 def _filter_controls(column: ColumnInfo) -> tuple[Filter, ...]:
-    condition = st.selectbox("Condition", conditions_for(column), key="is", bind="query-params", on_change=_first_page)
+    condition = st.selectbox("Condition", conditions_for(column), key="is", bind="query-params", on_change=first_page)
     if condition.startswith("is ") and condition.endswith(("missing", "present")):
         return (make_filter(column, condition, ""),)
-    text = st.text_input("Value", key="value", bind="query-params", on_change=_first_page)
+    text = st.text_input("Value", key="value", bind="query-params", on_change=first_page)
     return (make_filter(column, condition, text),) if text.strip() else ()
 
 
@@ -263,20 +252,10 @@ def _range_words(info: TableInfo, view: View, found: int) -> str:
     return f"Rows {view.offset + 1:,} to {last:,} of {of}."
 
 
-def _page() -> int:
-    """The page asked for: from the widget once it exists, before that from the address."""
-    asked = st.session_state.get("page", st.query_params.get("page", "1"))
-    return int(asked) if str(asked).isdigit() and int(asked) > 0 else 1
-
-
 def _go_to_page() -> None:
     if st.session_state["go_to"] is not None:
         st.session_state["page"] = int(st.session_state["go_to"])
         st.session_state["go_to"] = None
-
-
-def _first_page() -> None:
-    st.session_state["page"] = 1
 
 
 def _start_over() -> None:

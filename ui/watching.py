@@ -10,7 +10,7 @@ from store import JobNotFound
 from ui import data
 from ui.cards import start_link
 from ui.jobs import POLL_S, bar, changed, command_of, live_jobs, log_of, resume_control, run_of, settings_query, state_words, stop_control
-from ui.links import JOB_PAGE, NEURONS_PAGE, RUN_PAGE, RUNS_PAGE, SENSITIVITY_PAGE, START_PAGE
+from ui.links import JOB_PAGE, RUN_PAGE, RUNS_PAGE, START_PAGE, browse_link, run_query
 from ui.sensitivity.live import show_growing
 from ui.words import code, moment, plain, value
 
@@ -71,16 +71,13 @@ def _result(job: Job) -> None:
             else:
                 start_link(analysis, job.model, plain(analysis.title))
         return
-    query = run_of(job)
-    if query is None:
+    run = run_of(job)
+    if run is None:
         st.markdown("Its result has been deleted since.")
         return
     with st.container(horizontal=True):
-        st.page_link(RUN_PAGE, label="**See the result**", icon=":material/analytics:", query_params=query)
-        if job.slug == "neuron_activity":
-            st.page_link(NEURONS_PAGE, label="Browse the neurons", icon=":material/scatter_plot:", query_params=query)
-        if job.slug == "essential_sparsity":
-            st.page_link(SENSITIVITY_PAGE, label="See its curves", icon=":material/trending_up:", query_params=query)
+        st.page_link(RUN_PAGE, label="**See the result**", icon=":material/analytics:", query_params=run_query(run))
+        browse_link(run)
 
 
 def _log(job: Job) -> None:

@@ -7,11 +7,13 @@ shows them as a code span, `plain` as running text. (`st.text` and `st.code` nee
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from numbers import Real
 from typing import Any
 
+from figures.words import count as count
+from figures.words import moment as moment
 from figures.words import number, visible
+from figures.words import percent as percent
+from figures.words import value as value
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _JOINER = "\u2060"
@@ -37,14 +39,9 @@ def code(text: Any) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
-def percent(share: float) -> str:
-    """A share between 0 and 1 in per cent, two digits below 1 %: what is tiny but not zero never reads as zero."""
-    return f"{100 * share:.2g} %" if 0 < abs(share) < 0.01 else f"{100 * share:.1f} %"
-
-
-def count(n: int, noun: str, plural: str | None = None) -> str:
-    """``1 run``, ``2,000 tokens``."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+def short(value: Any) -> str:
+    """A number for a small table; what could not be had in words."""
+    return "not available" if value is None else number(value)
 
 
 def duration(seconds: float) -> str:
@@ -59,21 +56,3 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
-def moment(when: datetime) -> str:
-    """A point in time: ``22 Nov 2026, 12:31 UTC``."""
-    return f"{when.day} {when:%b %Y, %H:%M} {when.tzname() or 'local time'}"
-
-
-def value(anything: Any) -> str:
-    """Any stored value as one line of text; what is missing is said in words."""
-    if anything is None:
-        return "not recorded"
-    if isinstance(anything, Real):
-        return number(anything)
-    if isinstance(anything, (list, tuple)):
-        return ", ".join(value(one) for one in anything) or "none"
-    if isinstance(anything, dict):
-        return "; ".join(f"{k}: {value(v)}" for k, v in anything.items()) or "none"
-    return visible(str(anything))

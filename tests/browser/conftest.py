@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +21,13 @@ from ui.serve import ROOT, is_up, serve_command
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 INSTALL = "browser tests need chromium; install it with `make browser` (Debian and Ubuntu), or name it in $CHROMIUM."
+TOY_SERVER = Path(__file__).parent / "toy_server.py"
 PATIENCE = 30_000
 """Milliseconds to wait for something to appear; a machine at work on other tests can be slow."""
-PAGES = ("run", "runs", "start", "checkpoint", "job", "neurons", "neuron", "weights", "tensor", "sensitivity", "attention", "head")
+PAGES = (
+    *("run", "runs", "start", "checkpoint", "job", "gallery", "neurons", "neuron", "weights", "tensor", "sensitivity", "planes"),
+    *("attention", "head", "latents", "latent", "compare", "report", "data", "playground"),
+)
 PROBES = tuple(f"/{page}/_stcore/{what}" for page in PAGES for what in ("host-config", "health"))
 """On a deep link, Streamlit's own page first asks whether the server lives below that path; the answer 404 is right."""
 
@@ -50,7 +56,7 @@ def free_port():
         return one.getsockname()[1]
 
 
-def start(folder, log, entry=Path(__file__).parent / "toy_server.py"):
+def start(folder, log, entry=TOY_SERVER):
     """Start the server, wait until it answers; returns the process and its address."""
     port = free_port()
     argv, env = serve_command(folder, port, folders=[Path(folder).parent], entry=entry)
@@ -66,6 +72,27 @@ def start(folder, log, entry=Path(__file__).parent / "toy_server.py"):
     return process, url
 
 
+def stop(process):
+    """Ask a server to leave, as Ctrl+C does, and wait until it has."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE / 1000)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+@contextmanager
+def serving(folder, entry=TOY_SERVER):
+    """The address of a server on this store, for as long as the block lasts."""
+    with tempfile.TemporaryFile("w+") as log:
+        process, url = start(folder, log, entry)
+        try:
+            yield url
+        finally:
+            stop(process)
+
+
 @pytest.fixture(scope="session")
 def dashboard(tmp_path_factory):
     """The dashboard on a store with four runs, one of a model with a hostile name, one of an analysis with a fault."""
@@ -77,22 +104,16 @@ def dashboard(tmp_path_factory):
         "hostile": make_run(store, name=HOSTILE),
         "broken": make_run(store, analysis=BROKEN),
     }
-    with open(folder / "server.log", "w+") as log:
-        process, url = start(store.folder, log)
+    with serving(store.folder) as url:
         yield Dashboard(url, store, runs)
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture(scope="session")
 def empty_dashboard(tmp_path_factory):
     """The dashboard on an empty store."""
     folder = tmp_path_factory.mktemp("empty")
-    with open(folder / "server.log", "w+") as log:
-        process, url = start(folder / "store", log)
+    with serving(folder / "store") as url:
         yield Dashboard(url, Store(folder / "store"), {})
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture(scope="session")
@@ -165,11 +186,23 @@ def axe():
     return faults
 
 
+AT_REST = """() => {
+    const app = document.querySelector('[data-testid=stApp]');
+    const busy = !app || app.dataset.testScriptState !== 'notRunning' || document.querySelector('[data-testid=stSkeleton]');
+    const charts = [...document.querySelectorAll('.js-plotly-plot .nsewdrag')].map((one) => one.getBoundingClientRect());
+    const seen = JSON.stringify([document.body.scrollHeight, location.href, charts]);
+    if (busy || seen !== window.seenLast) {
+        window.seenLast = seen;
+        window.seenSince = performance.now();
+    }
+    return !busy && performance.now() - window.seenSince > 300;
+}"""
+"""True once no script has run and nothing has moved for 300 ms; asked again with every frame."""
+
+
 def at_rest(page):
-    """Wait until the page has stopped working."""
-    for busy in ("stStatusWidget", "stSkeleton"):
-        page.wait_for_function(f"() => !document.querySelector('[data-testid={busy}]')")
-    page.wait_for_timeout(300)
+    """Wait until the page has stopped working, and its charts have found their places."""
+    page.wait_for_function(AT_REST)
 
 
 def click_cell(page, chart, across, down, then):

@@ -18,7 +18,7 @@ import analysis
 from analysis.jobs import Jobs, processes
 from store import Store
 from store.jobs import LIVE
-from tests.browser.conftest import start
+from tests.browser.conftest import start, stop
 from tests.browser.test_first_walk import at_rest
 from tests.slow import SLOW
 from tests.toy import HOSTILE
@@ -41,8 +41,7 @@ class Bench:
         self.process, self.url = start(self.store.folder, self._log, ENTRY)
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
+        stop(self.process)
 
     def close(self):
         self.stop()
@@ -146,6 +145,18 @@ def test_two_browsers_and_a_command_line_run_do_not_disturb_each_other(bench, ne
     other.get_by_text("Nothing is running or waiting.").wait_for()
     assert {run.config["units"] for run in bench.store.runs()} == {6, 3, 2}
     assert {job.status for job in bench.desk.list()} == {"done"}
+
+
+def test_home_shows_a_job_of_the_command_line_and_its_result_without_being_touched(bench, page):
+    page.goto(bench.url)
+    page.get_by_role("button", name=re.compile("Analyse the bundled model")).wait_for()
+    at_rest(page)
+    bench.desk.submit("toy_slow", bench.weights, config={"units": 8, "seconds": 1.0}, origin="command line")
+    page.get_by_role("heading", name="At work").wait_for()
+    page.get_by_text(re.compile(r"Units: \d of 8")).wait_for()
+    page.get_by_role("heading", name="tiny").wait_for()
+    page.get_by_role("heading", name="At work").wait_for(state="hidden")
+    page.get_by_role("link", name="Slow squares").first.wait_for()
 
 
 def test_a_bad_setting_is_answered_beside_the_form_and_nothing_is_lost(bench, page):

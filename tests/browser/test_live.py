@@ -13,7 +13,7 @@ import pytest
 from analysis.live import LiveModel
 from analysis.spec import make_config
 from store import Store
-from tests.browser.conftest import at_rest, start
+from tests.browser.conftest import at_rest, serving
 
 pytestmark = pytest.mark.models
 HOSTILE_TEXT = "<img src=x onerror=alert(1)> **bold** $x$ '; DROP TABLE neurons; --"
@@ -35,11 +35,8 @@ def served():
         store = Store(folder / "store")
         info = run(NEURON_ACTIVITY, {"model": subject}, config, store)
         live = LiveModel(store.folder, "minilm", fingerprints=info.provenance["fingerprints"]["model"])
-        with open(folder / "server.log", "w+") as log:
-            process, url = start(store.folder, log)
+        with serving(store.folder) as url:
             yield url, info, live
-            process.terminate()
-            process.wait(10)
         live.stop()
     shutil.rmtree(folder, ignore_errors=True)
 

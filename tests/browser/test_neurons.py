@@ -5,7 +5,7 @@ import re
 import pytest
 
 from store import Store
-from tests.browser.conftest import Dashboard, start
+from tests.browser.conftest import Dashboard, serving
 from tests.browser.test_first_walk import at_rest
 from tests.neuron_run import make_neurons
 from tests.toy import HOSTILE
@@ -17,11 +17,8 @@ def neurons(tmp_path_factory):
     folder = tmp_path_factory.mktemp("neurons")
     store = Store(folder / "store")
     runs = {"neurons": make_neurons(store, n_examples=6)}
-    with open(folder / "server.log", "w+") as log:
-        process, url = start(store.folder, log)
+    with serving(store.folder) as url:
         yield Dashboard(url, store, runs)
-        process.terminate()
-        process.wait(10)
 
 
 def address(neurons, layer=1, neuron=7, more=""):
@@ -71,7 +68,7 @@ def test_the_walk_from_home_to_a_neuron_its_neighbours_and_its_copied_link(neuro
     at_rest(page)
 
     page.get_by_role("button", name=re.compile("Link to this view")).click()
-    link = page.locator("[data-testid=stPopoverBody] code").inner_text().strip()
+    link = page.locator("[data-testid=stPopoverBody] code").filter(has_text="http").first.inner_text().strip()
     other = new_page()
     other.goto(link)
     heading(other, f"Neuron 1:{number + 1}")

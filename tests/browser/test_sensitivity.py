@@ -7,9 +7,10 @@ import urllib.parse
 
 import pytest
 
-from tests.browser.conftest import at_rest, click_cell, start
+from tests.browser.conftest import at_rest, click_cell, serving
 from tests.browser.test_jobs import Bench, start_it
-from tests.sensitivity_run import make_digits
+from tests.sensitivity_run import FIRST_TO_GO, make_allocation, make_digits, make_matrices, make_words
+from ui.sensitivity.tokens import EVERY
 from ui.serve import ENTRY
 
 LEVELS = ", ".join(f"{level / 100:.2f}" for level in range(2, 98, 2))
@@ -89,11 +90,8 @@ def measured(tmp_path, own_cache):
 
     store = Store(tmp_path / "store")
     run = make_digits(store, methods="magnitude, random", levels="0.1, 0.3, 0.5, 0.6, 0.8")
-    with open(tmp_path / "server.log", "w+") as log:
-        process, url = start(store.folder, log, ENTRY)
+    with serving(store.folder, ENTRY) as url:
         yield url, run
-        process.terminate()
-        process.wait(20)
 
 
 def test_a_click_on_a_cell_looks_at_that_matrix_and_the_address_keeps_it(measured, page):
@@ -137,3 +135,44 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_a_phone(measured, n
     phone.get_by_role("heading", name="Where the removed weights sit").wait_for()
     at_rest(phone)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 420
+
+
+@pytest.fixture
+def worded(tmp_path, own_cache):
+    from store import Store
+
+    store = Store(tmp_path / "store")
+    run = make_words(store)
+    make_digits(store, levels="0.3, 0.6")
+    make_allocation(store, make_matrices(store, split="choice"))
+    with serving(store.folder, ENTRY) as url:
+        yield url, run
+
+
+def test_the_token_that_gets_worse_is_the_one_coloured_and_said_and_a_phone_shows_it(worded, new_page, axe):
+    url, run = worded
+    address = f"{url}/sensitivity?" + urllib.parse.urlencode({"run": run.id, "at": f"{100 * FIRST_TO_GO:.1f} %", "example": EVERY})
+    page = new_page()
+    page.goto(address)
+    strip = page.get_by_role("listbox", name=re.compile("Window .* mean change"))
+    strip.first.wait_for()
+    at_rest(page)
+    worst = page.locator(".token.peak", has_text="e").first
+    assert re.match('"e": [1-9]', worst.get_attribute("aria-label"))
+    assert not axe(page)
+    phone = new_page(width=420, height=900)
+    phone.goto(address)
+    phone.locator(".token.peak").first.wait_for()
+    at_rest(phone)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 420
+
+
+def test_the_filled_panel_of_the_allocation_has_its_two_pictures(worded, new_page, axe):
+    url, _ = worded
+    page = new_page()
+    page.goto(f"{url}/sensitivity?model=digits")
+    page.get_by_role("heading", name="Shared out among the matrices").wait_for()
+    at_rest(page)
+    panel = page.locator(PLOT)
+    assert panel.count() >= 5, "curves, where they sit, the grid, its ranking, and the allocation's own"
+    assert not axe(page)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.browser.conftest import Dashboard, at_rest, click_cell, start
+from tests.browser.conftest import Dashboard, at_rest, click_cell, serving
 from tests.weight_runs import DEAD, HOSTILE_TENSOR, OFFENDER, make_weights
 
 
@@ -15,11 +15,8 @@ def weights(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARSESCOPE_CACHE", str(folder / "cache"))
         made = make_weights(folder)
-        with open(folder / "server.log", "w+") as log:
-            process, url = start(made.store.folder, log)
+        with serving(made.store.folder) as url:
             yield Dashboard(url, made.store, {"half": made.half, "dense": made.dense, "last": made.last})
-            process.terminate()
-            process.wait(10)
 
 
 def open_weights(page, weights, which="half", more=""):
@@ -60,7 +57,7 @@ def test_the_walk_from_a_cell_of_the_map_to_a_tensor_the_next_one_and_its_copied
     at_rest(page)
 
     page.get_by_role("button", name=re.compile("Link to this view")).click()
-    link = page.locator("[data-testid=stPopoverBody] code").inner_text().strip()
+    link = page.locator("[data-testid=stPopoverBody] code").filter(has_text="http").first.inner_text().strip()
     other = new_page()
     other.goto(link)
     other.get_by_role("heading", name=re.compile(re.escape(after.replace("\u2060", "")[:20]))).first.wait_for()

@@ -1,11 +1,11 @@
 """A store with real sealed runs of the toy, and the pages on it."""
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from store import Store
+from tests.opening import HOME, app, send
 from tests.toy import HOSTILE, TOY, make_run
-from ui.serve import FOLDERS_VARIABLE, ROOT, STORE_VARIABLE
+from ui.serve import FOLDERS_VARIABLE, STORE_VARIABLE
 
 
 @pytest.fixture
@@ -38,13 +38,8 @@ def hostile_run(store):
 def open_page():
     """Opens a page as a browser would, with a query, and returns what is shown."""
 
-    def open_it(page="pages/home.py", /, **query):
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
-        at.run()
-        for name, value in query.items():
-            at.query_params[name] = value
-        if page != "pages/home.py":
-            at.switch_page(page)
+    def open_it(page=HOME, /, **query):
+        at = send(app(patience=30).run(), page, query)
         at.run()
         assert not at.exception, at.exception
         return at

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.attention.tables import HEADS
 from analysis.spec import UserError
+from figures.spec import FigureError
 from store import Filter, Order, Store
 from tests.attention_run import make_heads
 from tests.toy import HOSTILE
@@ -239,6 +240,38 @@ def test_the_curve_over_position_is_the_stored_one_beside_the_median_of_all_head
     assert median["value"].tolist() == stored.groupby("position_from")["keys"].median().tolist()
     assert (median["low"] <= median["value"]).all() and (median["value"] <= median["high"]).all()
     assert data["position"].min() == mine["position_from"].min() + 1
+
+
+def test_the_heads_with_the_largest_numbers_can_be_asked_for(store, run, open_page):
+    stored = store.read(run, "heads", order_by=[Order("gini", descending=True)])
+    at = open_page(ATTENTION, run=run.id, only="Gini", largest="5")
+    text = words_of(at)
+    assert "Heads 1 to 5 of 5." in text, "of eight"
+    shown = next(one.value for one in at.dataframe if "gini" in one.value.columns)
+    assert sorted(shown["gini"]) == sorted(stored["gini"].head(5))
+    every = open_page(ATTENTION, run=run.id, only="Gini", largest="500")
+    assert f"of {len(stored)}." in words_of(every)
+    low = float(stored["gini"].iloc[2])
+    both = open_page(ATTENTION, run=run.id, only="Gini", largest="5", **{"from": str(low - 1e-9)})
+    assert "Heads 1 to 3 of 3." in words_of(both), "both bounds hold"
+
+
+def test_measures_with_a_parameter_have_curves_over_position_too(store, run):
+    head, known = find(places_of(run), "1", "3"), by_position(run)
+    assert {"keys for 50%", "keys for 95%", "share of keys for 99%", "below 0.001", "within 16 tokens", "first four tokens"} <= set(known)
+    spec = position_spec(run, head, known["keys for 95%"])
+    stored = store.read(run, "head_position_levels")
+    mine = stored[(stored["measure"] == "keys") & (stored["level"] == 0.95)]
+    own = mine[(mine["layer"] == 1) & (mine["head"] == 3)]
+    assert spec.data[spec.data["who"] == "head 1:3"]["value"].tolist() == own["value"].tolist()
+    assert spec.data[spec.data["who"] != "head 1:3"]["value"].tolist() == mine.groupby("position_from")["value"].median().tolist()
+    assert "so much of a query's attention (keys for 95%)" in spec.sentence
+
+
+def test_cross_attention_has_no_curve_of_local_mass(t5):
+    place = next(one for one in places_of(t5) if one.row["crosses"])
+    with pytest.raises(FigureError, match="this head has no within 16 tokens at any position"):
+        position_spec(t5, Head(place, 0), by_position(t5)["within 16 tokens"])
 
 
 @pytest.mark.parametrize(

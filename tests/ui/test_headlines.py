@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from analysis.headlines import headlines, stripes
 from analysis.neurons.neuron_activity import NEURON_ACTIVITY
-from ui.headlines import headlines, stripes
 
 
 @dataclass

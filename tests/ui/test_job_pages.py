@@ -166,7 +166,7 @@ def test_checking_shows_memory_and_the_command_and_starts_nothing(desk, open_pag
     at = open_page("pages/start.py", analysis="toy_slow", model=weights, units="5")
     at.button[-1].click().run()
     assert "Needs about 1" in unescaped(at)
-    (command,) = [one.value for one in at.code]
+    (command,) = [one.value for one in at.code if one.value.startswith("python ")]
     assert command.startswith(f"python -m analysis run toy_slow --model {weights} --units 5 --store ")
     assert desk.list() == []
 
@@ -212,6 +212,18 @@ def test_the_first_action_on_an_empty_store_starts_the_quick_analyses(desk, open
     assert not errors(at), errors(at)
     assert [(job.slug, job.model) for job in desk.list()] == [("neuron_activity", "smollm2"), ("weight_sparsity", "smollm2")]
     assert len(at.get("progress")) == 2
+
+
+def test_a_job_asked_for_elsewhere_is_noticed_while_it_works_and_even_if_it_is_over_by_then(desk, weights, store):
+    from ui.jobs import jobs_seen
+
+    before = jobs_seen()
+    assert before == jobs_seen() and not before.live
+    job = desk.submit("toy_slow", weights, config={"units": 9}, origin="command line")
+    working = jobs_seen()
+    assert working != before and working.live == {job.id}
+    desk.cancel(job.id)
+    assert jobs_seen() != working and jobs_seen() != before and not jobs_seen().live
 
 
 def test_runs_shows_what_is_at_work_first_then_filters_what_has_ended(store, desk, job, open_page):
@@ -271,7 +283,7 @@ def test_two_models_of_one_name_with_other_weights_are_two_cards(store, open_pag
 
 def test_data_outside_of_the_allowed_folders_are_not_read(desk, open_page, weights, tmp_path):
     from analysis.spec import UserError
-    from ui.checkpoint.folders import check_data
+    from ui.folders import check_data
 
     (tmp_path / "own.txt").write_text("mine")
     assert check_data("python-docs") == "python-docs" and check_data(str(tmp_path / "own.txt")) == str(tmp_path / "own.txt")

@@ -15,9 +15,9 @@ from tests.toy import HOSTILE
 from ui.neurons import queries
 from ui.neurons.examples import Choice, choose
 from ui.neurons.histogram import bars, histogram
-from ui.neurons.python import as_python
 from ui.neurons.units import Site, Unit, find, jump, sites, step
 from ui.neurons.words import state, wakes
+from ui.python import as_python
 
 NEURONS, NEURON = "pages/neurons.py", "pages/neuron.py"
 
@@ -242,7 +242,7 @@ def test_an_address_of_no_neuron_is_answered_in_a_sentence(run, open_page, chang
 def test_what_was_not_measured_is_one_sentence_with_the_command(run, open_page):
     text = words_of(open_page(NEURON, **unit_of(run)))
     assert "Not measured yet" in text
-    assert "If removed" in text
+    assert "What the loss does without groups of neurons has not been measured on this model." in text
 
 
 def test_sites_that_share_a_layer_are_told_apart():

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from analysis.jobs import processes
+from analysis.sensitivity.allocation import ALLOCATION
 from figures.paper import to_matplotlib
 from figures.screen import to_plotly
 from store import Filter
-from tests.sensitivity_run import make_digits, make_flat, make_loud, make_matrices, stop_after
+from tests.sensitivity_run import FIRST_TO_GO, make_allocation, make_digits, make_flat, make_loud, make_matrices, make_words, stop_after
 from tests.toy import HOSTILE
+from ui.sensitivity.between import compared, why_not
 from ui.sensitivity.curves import ABOVE, NEAR, PERPLEXITY, curves_of, measures, run_labels
 from ui.sensitivity.figure import comparable, draw, picture
 from ui.sensitivity.grid import drop_spec
 from ui.sensitivity.live import growing
+from ui.sensitivity.tokens import about, strip_of
 from ui.sensitivity.whatif import expected, short, words
 from ui.sensitivity.words import answer, so_far
 
@@ -174,6 +177,70 @@ def test_methods_of_a_run_are_compared_with_an_interval(store, digits, open_page
     assert table["difference"].tolist() == [row["difference"]] and table["low"].tolist() == [row["low"]]
 
 
+def test_runs_on_the_same_documents_are_compared_by_the_interval_of_their_difference(store, digits, open_page):
+    again = make_digits(store, methods="magnitude", levels="0.2, 0.4, 0.6, 0.8", kl_positions=8)
+    one, random, other = curves_of([digits, again])
+    found = compared(one, other, 0.2)
+    assert found.level == 0.6 and found.loss.value == 0, "the same method at the same level of the same documents"
+    assert compared(random, other, 0.2).drop.words == "told apart"
+    at = open_page(PAGE, run=digits.id, eps="0.2", **{"with": again.id})
+    table = next(one.value for one in at.dataframe if "loss_words" in one.value)
+    assert len(table) == 2 and table["difference"].tolist()[1] == compared(random, other, 0.2).drop.value
+    assert "Differences between runs" in words_of(at) and "Not compared" not in words_of(at)
+
+
+def test_runs_on_other_documents_are_not_compared_and_the_page_says_why(store, digits, open_page):
+    other, flat = make_digits(store, levels="0.3, 0.6", split="all"), make_flat(store)
+    (first, *_), (second,), (third,) = curves_of([digits]), curves_of([other]), curves_of([flat])
+    assert "their setting split differs (report and all)" in why_not(first, second)
+    assert "other data" in why_not(first, third) or "in nats" in why_not(first, third)
+    text = words_of(open_page(PAGE, run=digits.id, **{"with": other.id}))
+    assert "Not compared by their difference: their setting split differs" in text and "Compare their intervals" in text
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Token by token
+
+
+def test_the_token_that_hangs_on_the_removed_weight_is_the_one_that_gets_worse(store):
+    run = make_words(store)
+    rows = store.read(run, "point_tokens", where=[Filter("level", "=", FIRST_TO_GO)])
+    worse = set(rows.loc[rows["delta"] > 0.1, "token"])
+    assert worse == {"e"}
+    example = rows.loc[rows["token"] == "e", "example"].iloc[0]
+    strip = strip_of(rows[rows["example"] == example], causal=True)
+    assert strip.tokens[strip.peak] == "e" and strip.value == rows["delta"].max() and strip.first == 1
+    assert "1 worse by more than 0.1 nats, 0 better" in about(rows[rows["example"] == example])
+
+
+def test_places_that_were_not_scored_are_dots_and_an_infinite_loss_is_told():
+    import pandas as pd
+
+    rows = pd.DataFrame({"example": 3, "document": 1, "position": [2, 4, 5], "token_id": [7, 8, 9], "token": ["a", None, "c"],
+                         "delta": [0.2, -0.3, np.nan]})  # fmt: skip
+    strip = strip_of(rows, causal=False)
+    assert strip.tokens == ("a", "·", "#8 ", "c") and strip.values == (0.2, None, -0.3, None) and (strip.first, strip.peak) == (2, 0)
+    assert about(rows) == (
+        "3 tokens: 1 worse by more than 0.1 nats, 1 better by more; mean change -0.05 nats; of 1 the loss is infinite or no number."
+    )
+    assert strip_of(rows.assign(delta=np.nan), causal=False) is None
+
+
+def test_the_page_shows_the_tokens_at_the_chosen_level_and_the_document_in_the_address(store, open_page):
+    run = make_words(store)
+    text = words_of(open_page(PAGE, run=run.id, at="50.0 %"))
+    assert "Which tokens get worse" in text and "examples, not a sample to count on" in text
+    rows = store.read(run, "point_tokens")
+    second = sorted(set(zip(rows["example"], rows["document"])))[1]
+    at = open_page(PAGE, run=run.id, at="50.0 %", example=f"document {second[1]}, window {second[0]}")
+    assert next(one for one in at.selectbox if one.label == "Document").value == f"document {second[1]}, window {second[0]}"
+    assert "This is the dense model itself" in words_of(open_page(PAGE, run=run.id, at="0.0 %"))
+
+
+def test_a_classifier_has_no_tokens_to_show(store, digits, open_page):
+    assert "Which tokens" not in words_of(open_page(PAGE, run=digits.id))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What if, and where
 
@@ -241,6 +308,23 @@ def test_a_grid_is_shown_without_any_curve(store, open_page):
     make_matrices(store)
     text = words_of(open_page(PAGE))
     assert "Nobody has yet measured" in text and "What it costs to remove 60% of one matrix" in text
+
+
+def test_a_measured_allocation_is_shown_with_its_differences_and_shares(store, digits, open_page):
+    run = make_allocation(store, make_matrices(store, split="choice"))
+    at = open_page(PAGE, run=digits.id)
+    text = words_of(at)
+    assert "Shared out among the matrices" in text and "allocation --model" not in text, "the command makes room for the result"
+    outcomes, shares = (ALLOCATION.figure(slug).draw(store.read(run, ALLOCATION.figure(slug).table), store.provenance(run))
+                        for slug in ("outcomes", "shares"))  # fmt: skip
+    assert outcomes.title in text and shares.title in text
+    assert "report of" in outcomes.sentence and to_plotly(shares).data
+
+
+def test_an_allocation_of_other_weights_is_not_shown(store, open_page):
+    make_allocation(store, make_matrices(store, split="choice"))
+    other = make_digits(store, name="other", seed=1, levels="0.3, 0.6")
+    assert "Shared out among the matrices" not in words_of(open_page(PAGE, run=other.id))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -322,3 +406,13 @@ def test_a_job_without_a_key_has_nothing_to_grow(store):
     job = store.jobs.add("j1", {"slug": "essential_sparsity", "model": "m", "data": None, "config": {}}, origin="page", host="h", pid=1,
                          process_start=0.0)  # fmt: skip
     assert growing(job) is None
+
+
+def test_patterns_are_answered_with_the_last_one_within_and_never_between(store, open_page):
+    run = make_digits(store, structures="n:4", eps="0.05")
+    (curve,) = curves_of([run])
+    said = "25.0 % of 8,192 weights .* may go before the loss rises by 0.05 nats per example: 3 of 4 kept is the last"
+    assert re.match(said, answer(curve, 0.05))
+    at = open_page(PAGE, run=run.id)
+    assert "3 of 4 kept is the last pattern within" in words_of(at) and "there is nothing between them" in words_of(at)
+    assert "straight line" not in words_of(at) and not at.slider

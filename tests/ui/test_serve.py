@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from analysis.spec import UserError
-from ui.serve import STORE_VARIABLE, serve_command
+from ui.serve import EMBED_VARIABLE, STORE_VARIABLE, serve_command
 
 
 def test_it_listens_on_this_machine_only_and_answers_to_no_other_name(tmp_path):
@@ -60,3 +60,24 @@ def test_a_newcomers_first_start_asks_nothing_on_the_terminal(tmp_path):
     """Without this Streamlit asks for an e-mail address where there is no ~/.streamlit, and ends when nobody answers."""
     argv, _ = serve_command(tmp_path, open_browser=True)
     assert "--server.showEmailPrompt=false" in argv
+
+
+def test_other_sites_may_show_it_only_where_they_are_named(tmp_path, monkeypatch):
+    from ui.server import SecurityHeaders, content_security_policy
+
+    monkeypatch.delenv(EMBED_VARIABLE, raising=False)
+    assert serve_command(tmp_path)[1][EMBED_VARIABLE] == ""
+    assert "frame-ancestors 'self';" in content_security_policy()
+    assert SecurityHeaders(None).headers["X-Frame-Options"] == "SAMEORIGIN"
+    _, env = serve_command(tmp_path, embed_in=["https://wiki.example.org/", "http://localhost:8888"])
+    monkeypatch.setenv(EMBED_VARIABLE, env[EMBED_VARIABLE])
+    assert "frame-ancestors 'self' https://wiki.example.org http://localhost:8888;" in content_security_policy()
+    assert "X-Frame-Options" not in SecurityHeaders(None).headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*", "https://a.example; script-src *", "javascript:alert(1)", "wiki.example", "https://a.b/c"]
+)
+def test_what_is_no_origin_may_not_show_it(tmp_path, origin):
+    with pytest.raises(UserError, match="--embed-in must be origins"):
+        serve_command(tmp_path, embed_in=[origin])

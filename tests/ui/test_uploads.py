@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +18,12 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from analysis.jobs import Jobs, processes
-from analysis.models.files.quarantine import Quarantine
+from analysis.models.files.quarantine import STALE_S, Quarantine
 from analysis.spec import UserError
 from store import Store
 from tests.toy import HOSTILE
 from tests.ui.test_pages import links_of, words_of
-from ui.checkpoint import folders
+from ui import folders
 from ui.checkpoint.modules import MOST_AREAS, modules_at, treemap
 from ui.serve import FOLDERS_VARIABLE, allowed_folders, serve_command
 from ui.uploads import kept, route
@@ -243,6 +245,30 @@ def test_giving_up_leaves_nothing_and_an_abandoned_upload_is_swept_away(client, 
     kept._opened.cache_clear()
     kept.quarantine()
     assert left() == []
+
+
+def test_the_server_frees_what_nobody_goes_on_with_and_leaves_what_is_arriving(store):
+    with TestClient(Starlette(routes=list(route.routes())), base_url=HOST) as before:
+        lost, arriving = (begin(before, 10).json()["upload"] for _ in range(2))
+    old = time.time() - STALE_S - 1
+    for name in left():
+        if name.startswith(lost):
+            os.utime(kept.quarantine().folder / name, (old, old))
+    with TestClient(Starlette(routes=list(route.routes()), lifespan=route.sweeping), base_url=HOST) as started:
+        until = time.monotonic() + 10
+        while len(left()) > 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert left() == [f"{arriving}.json", f"{arriving}.part"]
+        assert started.get(f"{route.ROUTE}/{lost}").status_code == 404
+        assert started.put(f"{route.ROUTE}/{arriving}?offset=0", content=b"12345").json() == {"received": 5}
+
+
+def test_an_upload_whose_connection_ended_holds_its_room_for_minutes_and_longer_than_a_browser_tries_again():
+    script = (Path(route.__file__).parent / "drop.js").read_text()
+    tries = int(re.search(r"TRIES = (\d+)", script)[1])
+    waits = sum(min(0.5 * 2**tried, 15) for tried in range(tries))
+    assert 2 * waits < STALE_S <= 900
+    assert f"kept for {'ten' if STALE_S == 600 else '?'} minutes" in script
 
 
 def test_a_hostile_file_is_refused_with_its_sentence_under_its_own_name_and_leaves_nothing(client, tmp_path):

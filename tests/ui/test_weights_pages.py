@@ -10,8 +10,11 @@ from store import Filter, Order, Store
 from tests import zoo
 from tests.neuron_run import make_neurons
 from tests.weight_runs import DEAD, DEAD_ROWS, FIRST, HOSTILE_TENSOR, JUMP, N_LAYERS, OFFENDER, dense_state, make_weights
+from ui import data
+from ui.charts import clickable
+from ui.runs import beside, readable, weights_of
 from ui.serve import FOLDERS_VARIABLE, STORE_VARIABLE
-from ui.weights import charts, maps, over_time, places, runs, verdict
+from ui.weights import charts, maps, over_time, runs, verdict
 from ui.weights.view import MEASURES
 
 WEIGHTS, TENSOR = "pages/weights.py", "pages/tensor.py"
@@ -124,7 +127,7 @@ def test_points_of_the_map_are_in_step_with_the_rows_they_open(shown, monkeypatc
     found = maps.shown_of(shown.half, MEASURES["zeros"], None)
     assert (found.n_tensors, found.n_matrices) == (17, 13)
     spec = maps.map_spec(shown.half, "zeros", found)
-    points = maps.clickable(spec).data[1]
+    points = clickable(spec).data[1]
     for x, y, (row,) in zip(points.x, points.y, points.customdata, strict=True):
         assert f".{x}." in spec.data["tensor"][row]
         assert (
@@ -142,6 +145,39 @@ def test_a_measure_of_another_analysis_is_offered_once_it_has_been_run(shown, op
     assert "stable rank" not in open_page(WEIGHTS, run=shown.dense.id).selectbox(key="measure").options
     at = open_page(WEIGHTS, run=shown.half.id, measure="stable rank")
     assert "Stable rank / that of a random matrix of each matrix in the blocks" in words_of(at)
+
+
+@pytest.mark.parametrize(
+    "measure, variant, words, table, column, only",
+    [
+        ("N of M groups", {"pattern": "4 of 8 kept"}, "Groups that are 4 of 8", "tensor_patterns", "conforming_share", "along = 'input'"),
+        ("N of M energy", {"pattern": "1 of 4 kept"}, "Energy kept by 1 of 4", "tensor_patterns", "retained_energy", "along = 'input'"),
+        ("zero tiles", {"side": "4"}, "All-zero tiles of side 4", "tensor_blocks", "zero_tile_share", ""),
+        ("density under a ratio", {"method": "lamp"}, "Density that lamp would give", "layer_ratios", "tensor_density", "shown"),
+        ("change from a base", {}, "Change from dense.safetensors", "tensor_diffs", "relative_change", ""),
+        ("NaN or infinite", {}, "NaN or infinite weights", "tensors", "n_nonfinite", ""),
+    ],
+)
+def test_the_pictures_are_coloured_by_every_variant_of_a_measure(shown, open_page, measure, variant, words, table, column, only):
+    run = {"layer_ratios": shown.ratios, "tensor_diffs": shown.diff}.get(table, shown.half)
+    at = open_page(WEIGHTS, run=shown.half.id, measure=measure, **variant)
+    assert f"{words} (" in words_of(at)
+    where = [Filter(name, "=", int(value) if name == "side" else value) for name, value in variant.items()]
+    if only == "shown":
+        where += [Filter("density", "=", shown.store.provenance(run)["facts"]["shown_density"])]
+    elif only:
+        where += [Filter("along", "=", "input")]
+    stored = shown.store.read(run, table, where=where).set_index("tensor")[column]
+    inside = [one for one in stored.index if ".layers." in one and stored[one] == stored[one] and "layernorm" not in one]
+    drawn = [one for one in _numbers(specs_of(at)[1]["data"][0]["z"]) if one is not None and one == one]
+    assert sorted(drawn) == pytest.approx(sorted(stored[inside])) and len(drawn) == 13
+
+
+def test_ratios_and_changes_are_offered_once_they_have_been_asked_for(shown, open_page):
+    at = open_page(WEIGHTS, run=shown.dense.id)
+    assert not {"density under a ratio", "change from a base"} & set(at.selectbox(key="measure").options)
+    assert "zero tiles" in at.selectbox(key="measure").options
+    assert not [one for one in at.selectbox if one.key in ("pattern", "side", "method")], "variants stand behind their measure"
 
 
 def test_the_table_is_filtered_sorted_and_paged_by_the_database(shown, open_page):
@@ -179,7 +215,7 @@ def test_two_towers_with_the_same_matrices_do_not_hide_each_other(shown):
     names = [f"{tower}.layers.0.fc.weight" for tower in ("encoder", "decoder")]
     frame = pd.DataFrame({"tensor": names, "layer": [0, 0], "role": "fc.weight", "shape": [[2, 2]] * 2, "n_weights": 4, "n_rows": 2,
                           "structure": "dense", "value": [0.1, 0.2]})  # fmt: skip
-    spec = maps.map_spec(shown.half, "zeros", maps.Shown(frame, maps._largest_roles(frame), 2, 2))
+    spec = maps.map_spec(shown.half, "zeros", maps.Shown(frame, maps.largest_roles(frame), 2, 2))
     assert spec.data["place"].tolist() == ["encoder.layers.*.fc.weight", "decoder.layers.*.fc.weight"]
 
 
@@ -205,7 +241,7 @@ def test_the_base_of_a_comparison_finds_it_too_and_is_told_so(shown, open_page):
 def test_where_nothing_was_compared_the_page_says_how_to(shown, open_page):
     at = open_page(WEIGHTS, run=shown.pruned.id, view="beside another")
     assert "has not been compared with another one yet" in words_of(at)
-    assert any("run checkpoint_diff" in code.value and "--base" in code.value for code in at.code)
+    assert any("run checkpoint_diff" in code.value and "--with base=" in code.value for code in at.code)
 
 
 def test_the_jump_is_marked_where_it_was_planted(shown, open_page):
@@ -216,6 +252,16 @@ def test_the_jump_is_marked_where_it_was_planted(shown, open_page):
     assert at.selectbox(key="step").value == str(JUMP), "the table begins at the jump"
     assert "None of the series measured holds" not in words_of(at)
     assert "None of the series measured holds half" in words_of(open_page(WEIGHTS, run=shown.half.id, view="over a series"))
+
+
+def test_a_series_can_be_ordered_by_how_alike_each_tensor_is_to_the_one_before(shown, open_page):
+    at = open_page(WEIGHTS, run=shown.last.id, view="over a series", by="mask overlap")
+    step = (Filter("step", "=", JUMP),)
+    stored = shown.store.read(shown.series, "timeline_tensors", where=step, order_by=[Order("mask_overlap")])
+    assert at.dataframe[0].value["tensor"].tolist() == stored["tensor"].tolist()
+    assert stored["mask_overlap"].iloc[0] < 0.6 < stored["mask_overlap"].iloc[-1], "the order means something"
+    assert {"mask_overlap", "cosine", "norm_ratio"} <= set(at.dataframe[0].value.columns)
+    assert "factorisations" in words_of(at), "what a series leaves out is said"
 
 
 def test_a_series_without_a_jump_names_its_largest_rise_instead(shown):
@@ -253,7 +299,7 @@ def test_it_has_histogram_thumbnail_profiles_spectrum_and_densities(shown, open_
 
 
 def test_counts_in_the_histogram_are_those_that_are_not_zero(shown):
-    row = places.as_row(shown.store.read(shown.half, "tensors", where=[Filter("tensor", "=", DEAD)]))
+    row = data.first_row(shown.store.read(shown.half, "tensors", where=[Filter("tensor", "=", DEAD)]))
     bins = shown.store.read(shown.half, "tensor_histograms", where=[Filter("tensor", "=", DEAD)])
     spec = charts.histogram_spec(row, bins, 1e-3)
     assert spec.data["n_weights"].sum() == row["n_weights"] - row["n_zero"]
@@ -261,7 +307,7 @@ def test_counts_in_the_histogram_are_those_that_are_not_zero(shown):
 
 
 def test_the_thumbnail_shows_the_dead_rows_empty(shown):
-    row = places.as_row(shown.store.read(shown.half, "tensors", where=[Filter("tensor", "=", DEAD)]))
+    row = data.first_row(shown.store.read(shown.half, "tensors", where=[Filter("tensor", "=", DEAD)]))
     tiles = shown.store.read(shown.half, "tensor_tiles", where=[Filter("tensor", "=", DEAD)], order_by=["start"])
     spec = charts.thumbnail_spec(row, tiles)
     sums = spec.data.groupby("row")["rms"].sum()
@@ -345,8 +391,8 @@ def test_a_name_with_html_is_shown_as_text_everywhere(shown, open_page):
 @pytest.fixture
 def measured(shown):
     """Neurons of the same weights: three layers of 64."""
-    [one] = [run for run in runs.readable("neuron_activity")] or [
-        make_neurons(shown.store, name=runs.weights_of(shown.half), n_layers=N_LAYERS, n_neurons=64, n_examples=1)
+    [one] = [run for run in readable("neuron_activity")] or [
+        make_neurons(shown.store, name=weights_of(shown.half), n_layers=N_LAYERS, n_neurons=64, n_examples=1)
     ]
     return one
 
@@ -383,8 +429,8 @@ def test_an_attention_matrix_is_linked_to_the_heads_it_belongs_to(store, open_pa
     at = open_page(TENSOR, **of(sealed["weight_sparsity"], tensor))
     heads = model.config.num_attention_heads
     assert f"It belongs to the attention of layer 1, which has {heads} heads of queries." in words_of(at)
-    [query] = [query for label, page, query in links_of(at) if "Heads" in label]
-    assert sealed["head_sparsity"].id in query and "table=heads" in query and "value=1" in query
+    [query] = [query for label, page, query in links_of(at) if "Heads of layer" in label]
+    assert sealed["head_sparsity"].id in query and "site=1" in query
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -398,7 +444,7 @@ def test_the_models_page_says_what_its_weights_say(shown, open_page):
     assert "This checkpoint claims to be 2 of 4 kept and is not: 12 of 13 matrices are" in said
     assert "Against dense.safetensors: pruned and retrained" in said
     assert "is nearest to what it has" in said and "The effective rank of its 13 block matrices is" in said
-    assert sum(page == "weights" and shown.half.id in query for _, page, query in links_of(at)) == 4
+    assert sum(page == "weights" and shown.half.id in query for _, page, query in links_of(at)) == 5, "four sentences, one answer"
 
 
 def test_a_model_whose_weights_were_not_asked_has_no_such_part(store, open_page, tmp_path):
@@ -414,8 +460,8 @@ def test_a_model_whose_weights_were_not_asked_has_no_such_part(store, open_page,
 
 def test_runs_of_a_model_are_found_by_its_weights_not_its_name(shown, monkeypatch):
     monkeypatch.setenv(STORE_VARIABLE, str(shown.store.folder))
-    assert runs.beside(shown.half, "weight_spectrum").id == shown.spectrum.id
-    assert runs.beside(shown.dense, "weight_spectrum") is None
+    assert beside(shown.half, "weight_spectrum").id == shown.spectrum.id
+    assert beside(shown.dense, "weight_spectrum") is None
     assert [one.id for one in runs.differences(shown.dense)] == [one.id for one in runs.differences(shown.half)] == [shown.diff.id]
     assert runs.differences(shown.pruned) == []
     assert [one.id for one in runs.series_with(shown.last)] == [shown.series.id]
@@ -455,14 +501,14 @@ def every_spec(shown):
     """Every picture of the pages, of a checkpoint in which a tensor has HTML for a name."""
     read = shown.store.read
     tensor = (Filter("tensor", "=", DEAD),)
-    row = places.as_row(read(shown.half, "tensors", where=tensor))
+    row = data.first_row(read(shown.half, "tensors", where=tensor))
     found = maps.shown_of(shown.half, MEASURES["zeros"], None)
     yield maps.treemap_spec(shown.half, "zeros", found)
     yield maps.map_spec(shown.half, "zeros", found)
     yield charts.histogram_spec(row, read(shown.half, "tensor_histograms", where=tensor), 1e-3)
     yield charts.thumbnail_spec(row, read(shown.half, "tensor_tiles", where=tensor))
     yield charts.profile_spec(row, read(shown.half, "tensor_rows", where=tensor), "row", "zero_share")
-    numbers = places.as_row(read(shown.spectrum, "spectra", where=tensor))
+    numbers = data.first_row(read(shown.spectrum, "spectra", where=tensor))
     yield charts.spectrum_spec(row, read(shown.spectrum, "spectrum_curves", where=tensor), numbers)
     yield charts.series_spec(row, read(shown.series, "timeline_tensors", where=tensor))
 

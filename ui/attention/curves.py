@@ -14,7 +14,7 @@ from ui.attention.charts import of_model, read_on
 from ui.attention.heads import Head
 from ui.attention.measures import Measure
 from ui.charts import show_spec
-from ui.neurons.queries import ask
+from ui.data import ask
 from ui.words import count, percent, plain
 
 Frame = Any
@@ -63,12 +63,14 @@ def position_spec(run: RunInfo, head: Head, measure: Measure) -> FigureSpec:
     """A measure by the position of the query, beside the median head of the model and the middle half of its heads."""
     import pandas as pd
 
-    columns = ("position_from", "position_to", "n_rows", measure.column)
-    own = ask(run, "read", "head_positions", columns=columns, where=head.where, order_by=("position_from",)).dropna(subset=[measure.column])
+    bins = ask(run, "read", "head_positions", columns=("position_from", "n_rows"), where=head.where, order_by=("position_from",))
+    columns = ("position_from", measure.column)
+    own = ask(run, "read", measure.table, columns=columns, where=(*head.where, *measure.filters), order_by=("position_from",))
+    own = bins.merge(own.dropna(subset=[measure.column]), on="position_from")
     if own.empty:
         raise NothingToDraw(f"this head has no {measure.name} at any position.")
-    like = (Filter("position_from", "in", tuple(own["position_from"].tolist())),)
-    every = ask(run, "read", "head_positions", columns=("position_from", measure.column), where=like).dropna(subset=[measure.column])
+    like = (Filter("position_from", "in", tuple(own["position_from"].tolist())), *measure.filters)
+    every = ask(run, "read", measure.table, columns=columns, where=like).dropna(subset=[measure.column])
     by = every.groupby("position_from")[measure.column]
     median = pd.DataFrame({"value": by.median(), "low": by.quantile(0.25), "high": by.quantile(0.75), "heads": by.size()}).reset_index()
     mine = own.rename(columns={measure.column: "value", "n_rows": "queries"}).assign(who=f"head {head.name}")
@@ -92,6 +94,12 @@ def position_spec(run: RunInfo, head: Head, measure: Measure) -> FigureSpec:
     )
 
 
+def show_curves(run: RunInfo, head: Head, row: Row, known: Mapping[str, Measure]) -> None:
+    """Its measures over position, and at other parameters."""
+    show_positions(run, head, row, known)
+    show_levels(run, head)
+
+
 def show_positions(run: RunInfo, head: Head, row: Row, known: Mapping[str, Measure]) -> None:
     """A measure over the query's position, chosen by name; and the slope of the number of keys, in words."""
     if not known:
@@ -100,6 +108,7 @@ def show_positions(run: RunInfo, head: Head, row: Row, known: Mapping[str, Measu
     name = st.selectbox("Over position", names, names.index("keys") if "keys" in known else 0, key="curve", bind="query-params", width=230)
     show("By query position", "positions", position_spec, run, head, known[name or names[0]])
     st.caption(plain(slope_words(row)))
+    st.caption("Measures of whole windows (block density, heavy hitters, ZipVL, detected sinks) and of rules have no position.")
 
 
 def slope_words(row: Row) -> str:
@@ -144,6 +153,7 @@ _LEVEL_WORDS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "below_fair": ("share of valid keys with a weight below this / valid keys", number),
     "local_mass": ("attention on keys less than so many tokens away", lambda level: f"{level:g} tokens"),
     "block_density": ("share of blocks of this width that are not negligible", lambda level: f"{level:g} × {level:g}"),
+    "subsampled_agreement": ("cosine of the output with the whole one where a query sees so many of its keys, at random", percent),
 }
 
 

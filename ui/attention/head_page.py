@@ -9,11 +9,15 @@ import streamlit as st
 
 from analysis.spec import UserError
 from store import RunInfo
-from ui.attention.heads import Head, Place, in_layer, jump, step
-from ui.attention.measures import FIRST, Measure
-from ui.neurons.queries import ask
-from ui.neurons.words import short
-from ui.words import count, percent, plain
+from ui.attention.heads import SLUG, Head, Place, in_layer, jump, step
+from ui.attention.measures import FIRST, Measure, pattern_measures
+from ui.attention.patterns import patterns_of
+from ui.attention.promoted import show_promoted
+from ui.data import ask, first_row
+from ui.links import START_PAGE
+from ui.playground.ways import play_link
+from ui.runs import reference_of
+from ui.words import count, percent, plain, short
 
 Row = Mapping[str, Any]
 _JUMP, _REFUSED = "jump", "_refused_head"
@@ -23,11 +27,10 @@ _PARTS = {"layer", "hook", "turn", "head"}
 
 def row_of(run: RunInfo, head: Head) -> Row:
     """Its row of `heads`, missing values as None. Raises `UserError` where the run has none."""
-    frame = ask(run, "read", "heads", where=head.where, limit=1)
-    if frame.empty:
+    row = first_row(ask(run, "read", "heads", where=head.where, limit=1))
+    if row is None:
         raise UserError(f"the run must hold the head {head.name}, got a run without that row; choose another head.")
-    there = frame.notna().iloc[0]
-    return {str(name): value if there[name] else None for name, value in frame.astype(object).iloc[0].items()}
+    return row
 
 
 def getting_about(run: RunInfo, places: list[Place], head: Head) -> None:
@@ -41,6 +44,7 @@ def getting_about(run: RunInfo, places: list[Place], head: Head) -> None:
             "Jump to", key=_JUMP, placeholder=f"{head.place.layer}:{head.head}", on_change=_jump, args=(run, places, head), width=110,
             label_visibility="collapsed", help="layer:head, for example 3:5; a single number stays in this layer",
         )  # fmt: skip
+        play_link(run, f"head {head.place.layer}:{head.head}")
     refused = st.session_state.pop(_REFUSED, None)
     if refused:
         st.warning(plain(refused), icon=":material/turn_slight_right:")
@@ -96,7 +100,7 @@ def interval_words(row: Row) -> str:
     return "In brackets: 95 % intervals over documents."
 
 
-def numbers(run: RunInfo, row: Row, known: Mapping[str, Measure]) -> None:
+def numbers(run: RunInfo, head: Head, row: Row, known: Mapping[str, Measure]) -> None:
     """Six up front and the rest behind one click, each with its place among the other heads of the model."""
     below = places_among(run, row, known)
     with st.container(horizontal=True, gap="small"):
@@ -110,12 +114,37 @@ def numbers(run: RunInfo, row: Row, known: Mapping[str, Measure]) -> None:
                     _place_words(below[one.name]),
                     delta_color="off",
                     delta_arrow="off",
-                    width=165,
+                    width=155,
                     help=plain(one.comment),
                 )
-    rest = [one for name, one in known.items() if name not in FIRST]
-    with st.expander(f"All {len(known)} measures", icon=":material/tune:"):
-        every = [*(known[name] for name in FIRST if name in known), *rest]
+    _all_of("measures", known, row, below)
+    missing = [name for name, one in known.items() if row[one.column] is None]
+    if missing:
+        st.caption(f"This head has no number for {', '.join(missing)}; the meaning of each says when.")
+
+    patterns = patterns_of(run)
+    found = None if patterns is None else first_row(ask(patterns, "read", "head_patterns", where=head.where, limit=1))
+    if patterns is not None and found is not None:
+        more = pattern_measures(patterns)
+        _all_of("measures of its pattern", more, found, places_among(patterns, found, more, "head_patterns"))
+        st.markdown(plain(pattern_words(found)))
+
+
+def pattern_words(row: Row) -> str:
+    """What its pattern looks like, from its row of `head_patterns` (foreign text)."""
+    recall = {"A-shape": "a_shape_recall", "vertical-slash": "lines_recall", "block-sparse": "blocks_recall"}[row["pattern"]]
+    agreeing = f"so in {percent(row['shape_agreement'])} of {count(int(row['n_windows']), 'window')}"
+    return (
+        f"Its pattern looks like this: {row['shape']} ({agreeing}). Of MInference's classes {row['pattern']} suits it best: with "
+        f"{row['keys']:,} keys per query it keeps {percent(row[recall])} of the attention, the best choice of as many keys "
+        f"{percent(row['oracle_mass'])}."
+    )
+
+
+def _all_of(noun: str, known: Mapping[str, Measure], row: Row, below: Mapping[str, float | None]) -> None:
+    """A table of numbers behind a click."""
+    with st.expander(f"All {len(known)} {noun}", icon=":material/tune:"):
+        every = list(known.values())
         st.dataframe(
             {
                 "measure": [one.label for one in every],
@@ -124,20 +153,17 @@ def numbers(run: RunInfo, row: Row, known: Mapping[str, Measure]) -> None:
                 "above": [below[one.name] for one in every],
                 "meaning": [one.comment for one in every],
             },
-            hide_index=True, height="content", placeholder="—", alt="Every measure of this head.",
+            hide_index=True, height="content", placeholder="—", alt=f"All {noun} of this head.",
             column_config={
                 "above": st.column_config.NumberColumn("above", format="percent", help="Share of the other heads with a smaller number"),
                 "meaning": st.column_config.TextColumn("meaning, range, evidence", width=700),
             },
         )  # fmt: skip
-    missing = [name for name, one in known.items() if row[one.column] is None]
-    if missing:
-        st.caption(f"This head has no number for {', '.join(missing)}; the meaning of each says when.")
 
 
-def places_among(run: RunInfo, row: Row, known: Mapping[str, Measure]) -> dict[str, float | None]:
+def places_among(run: RunInfo, row: Row, known: Mapping[str, Measure], table: str = "heads") -> dict[str, float | None]:
     """By measure, the share of the model's other heads whose number is smaller; None where this one or all others have none."""
-    frame = ask(run, "read", "heads", columns=tuple(one.column for one in known.values()))
+    frame = ask(run, "read", table, columns=tuple(one.column for one in known.values()))
     found: dict[str, float | None] = {}
     for name, one in known.items():
         others, value = int(frame[one.column].notna().sum()) - 1, row[one.column]
@@ -147,3 +173,33 @@ def places_among(run: RunInfo, row: Row, known: Mapping[str, Measure]) -> dict[s
 
 def _place_words(below: float | None) -> str | None:
     return None if below is None else f"above {100 * below:.0f} % of heads"
+
+
+def show_writes(run: RunInfo, head: Head, row: Row) -> None:
+    """What its output does to the tokens the model predicts, as far as runs say."""
+    st.markdown("## What it writes")
+    if "copying_score" not in row:
+        st.markdown("This run was made before heads were read through the unembedding; measure them again to see whether this one copies.")
+        query = {"analysis": SLUG, "model": reference_of(run)}
+        st.page_link(START_PAGE, label="Measure its heads again", icon=":material/play_arrow:", query_params=query)
+    elif row["copying_score"] is None:
+        unseen = "no unembedding reads what it writes, or its values or projection were not seen."
+        why = (run.provenance.get("facts") or {}).get("no_copying_score", unseen)
+        st.markdown(plain(f"Whether it copies is not known: {why}"))
+    else:
+        st.markdown(plain(copying_words(row["copying_score"])))
+        st.caption("Read through the unembedding, on tokens of the run.")
+    show_promoted(run, head)
+
+
+def copying_words(score: float) -> str:
+    """What the copying score says, in words (foreign text)."""
+    said = f"What it moves from a token raises that token's own logit more than those of {percent(score)} of other tokens"
+    kinds = (
+        (0.9, "it copies"),
+        (0.6, "it leans towards copying"),
+        (0.4, "it has little to do with the token"),
+        (0.1, "it leans against it"),
+    )
+    kind = next((words for least, words in kinds if score >= least), "it works against the tokens it looks at")
+    return f"{said} (half of them would be chance): {kind}."

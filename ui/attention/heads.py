@@ -10,8 +10,8 @@ from typing import Any
 from analysis.spec import UserError
 from store import Filter, RunInfo
 from ui import data
-from ui.weights.runs import HEADS as SLUG
-from ui.weights.runs import readable
+from ui.runs import HEADS as SLUG
+from ui.runs import readable
 
 
 @dataclass(frozen=True)

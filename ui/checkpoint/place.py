@@ -15,7 +15,7 @@ from analysis.models.hub import cached_folder
 from analysis.spec import UserError
 from store import ModelInfo
 from ui import data
-from ui.checkpoint.folders import check_reference
+from ui.folders import check_reference
 from ui.uploads import kept
 
 _KEPT = 6

@@ -14,6 +14,7 @@ import streamlit as st
 
 from analysis import ANALYSES
 from analysis.jobs import Job
+from analysis.latents.sae_train import SAE_TRAIN
 from analysis.models.files import Header
 from analysis.models.files.header import quoted
 from analysis.spec import Analysis, UserError, settings_of
@@ -24,7 +25,7 @@ from ui.cards import run_line, start_link
 from ui.checkpoint.place import Asked
 from ui.jobs import POLL_S, bar, job_link, live_jobs, state_words, stop_control, title_of
 from ui.library import Entry, library
-from ui.links import JOB_PAGE
+from ui.links import JOB_PAGE, browse_link
 from ui.words import count, plain
 
 State = Literal["answered", "at work", "can", "cannot", "open"]
@@ -42,8 +43,8 @@ class Question:
 
     @property
     def is_quick(self) -> bool:
-        """Whether one button may start it with others: it asks for this model alone, and changes nothing in it while it runs."""
-        return self.analysis.inputs == ("model",) and self.analysis.kind != "causal"
+        """Whether one button may start it with others: it asks for this model alone, changes nothing in it, and trains nothing."""
+        return self.analysis.inputs == ("model",) and self.analysis.kind != "causal" and self.analysis is not SAE_TRAIN
 
 
 def questions(asked: Asked, header: Header | None, entry: Entry | None, live: Sequence[Job]) -> list[Question]:
@@ -205,7 +206,9 @@ def _refused(found: Sequence[Question]) -> None:
 
 def _question(asked: Asked, one: Question) -> None:
     if one.state == "answered" and one.run is not None:
-        run_line(one.run)
+        with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+            run_line(one.run)
+            browse_link(one.run)
     else:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             start_link(one.analysis, asked.ref, plain(one.analysis.title))

@@ -14,8 +14,8 @@ from figures.words import visible
 from store import StoreError
 from store.errors import size_words
 from ui import data
-from ui.checkpoint.folders import words
 from ui.checkpoint.place import Asked
+from ui.folders import words
 from ui.library import library, references
 from ui.uploads import kept
 from ui.uploads.drop import drop_zone

@@ -15,7 +15,8 @@ from figures.spec import Axis, FigureSpec, Series
 from ui.charts import export_menu
 from ui.neurons import queries
 from ui.neurons.units import Site
-from ui.neurons.view import BOX, CLASSES, MEASURES, View, box_words, first_page, view_words
+from ui.neurons.view import BOX, CLASSES, MEASURES, View, box_words, view_words
+from ui.paging import first_page
 from ui.words import count, plain
 
 if TYPE_CHECKING:

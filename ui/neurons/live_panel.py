@@ -1,4 +1,4 @@
-"""Test your own text: what one neuron does on a text that the reader types, answered by the live model.
+"""Test your own text: what one neuron, or a latent of an SAE, does on a text that the reader types, answered by the live model.
 
 Nothing here loads a model: `analysis.live` talks to a process of its own, which only the reader's click starts. While it starts
 or is at work, this part of the page looks again by itself; everything else stays as quick as ever. The last text stays asked, so that
@@ -17,8 +17,9 @@ from store import Filter, RunInfo
 from store.errors import size_words
 from ui import data
 from ui.neurons.live_texts import example_texts
+from ui.neurons.live_words import COUNTED, verdict
 from ui.strips import Group, Strip, show_strips
-from ui.words import code, count, percent, plain, value
+from ui.words import count, percent, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,6 @@ _LOOK_S = 0.5
 _PATIENCE_S = 1.5
 """How long a question is waited for before the page says that it takes longer."""
 _KEPT = 64
-_SAME = 1e-4
-"""Two largest activations this close (relatively) are called equal: batches of another shape round differently."""
 
 
 def put_text(text: str) -> None:
@@ -41,18 +40,25 @@ def put_text(text: str) -> None:
 
 def live_panel(info: RunInfo, layer: int, hook_name: str, neuron: int) -> None:
     """Box, button, and the text coloured by what the neuron does on it."""
+    show_live(Tested(info, layer, hook_name, neuron))
+
+
+def show_live(place: Tested) -> None:
+    """The same for any kind of unit."""
     st.subheader("A text of your own", anchor=False)
-    live = live_model(info)
+    live = live_model(place.info)
     if isinstance(live, str):
         st.info(plain(live), icon=":material/info:")
         return
-    place = _Place(info, layer, hook_name, neuron)
     moving = st.session_state.get(_PENDING) is not None or live.status().state == "starting" or _START in st.session_state
     st.fragment(_panel, run_every=_LOOK_S if moving else None)(live, place, moving)
 
 
-class _Place:
-    """One neuron of one run."""
+class Tested:
+    """One neuron of one run; other kinds of units say otherwise."""
+
+    noun = "neuron"
+    counted = COUNTED
 
     def __init__(self, info: RunInfo, layer: int, hook_name: str, neuron: int) -> None:
         self.info, self.layer, self.hook_name, self.neuron = info, layer, hook_name, neuron
@@ -65,6 +71,14 @@ class _Place:
     def settings(self) -> Mapping[str, Any]:
         """The thresholds of the run, so that active means the same."""
         return {name: self.info.config[name] for name in ("active", "magnitude") if name in self.info.config}
+
+    def texts(self) -> Mapping[str, str]:
+        """Its examples, to begin with."""
+        return example_texts(self.info, self.layer, self.hook_name, self.neuron)
+
+    def recorded(self) -> Mapping[str, Any]:
+        """Its row in the run; empty where it has none."""
+        return _recorded(self)
 
 
 def live_model(info: RunInfo) -> LiveModel | str:
@@ -81,7 +95,7 @@ def live_model(info: RunInfo) -> LiveModel | str:
 # One look
 
 
-def _panel(live: LiveModel, place: _Place, was_moving: bool) -> None:
+def _panel(live: LiveModel, place: Tested, was_moving: bool) -> None:
     status = live.status()
     _form(status, place)
     asked = st.session_state.get(_ASKED)
@@ -96,11 +110,11 @@ def _panel(live: LiveModel, place: _Place, was_moving: bool) -> None:
         st.warning(plain(found), icon=":material/warning:")
 
 
-def _form(status: LiveStatus, place: _Place) -> None:
-    texts = example_texts(place.info, place.layer, place.hook_name, place.neuron)
+def _form(status: LiveStatus, place: Tested) -> None:
+    texts = place.texts()
     if texts:
         # Pills rather than a list that opens: this part of the page is drawn anew by itself, which would close the list.
-        st.pills("Begin with an example of this neuron", list(texts), key=_EXAMPLE, on_change=_take, args=(texts,))
+        st.pills(f"Begin with an example of this {place.noun}", list(texts), key=_EXAMPLE, on_change=_take, args=(texts,))
     with st.form("live_form", border=False):
         st.text_area(
             "Your text",
@@ -152,7 +166,7 @@ def _drop() -> None:
         kept[1].close()
 
 
-def _advance(live: LiveModel, status: LiveStatus, place: _Place, asked: str | None) -> bool:
+def _advance(live: LiveModel, status: LiveStatus, place: Tested, asked: str | None) -> bool:
     """Do what can be done now for the text that was asked; whether something is still to come."""
     may_start = st.session_state.pop(_START, False)
     if asked is None or place.key(asked) in _answers():
@@ -222,10 +236,10 @@ def _cancel() -> None:
 # The answer
 
 
-def _show(place: _Place, answer: Answer) -> None:
+def _show(place: Tested, answer: Answer) -> None:
     unit = answer.units[0]
-    recorded = _recorded(place)
-    st.markdown(verdict(answer, unit, recorded))
+    recorded = place.recorded()
+    st.markdown(verdict(answer, unit, recorded, place.noun, place.counted))
     if unit.peak is None or unit.max is None:
         return
     strip = Strip(
@@ -239,7 +253,7 @@ def _show(place: _Place, answer: Answer) -> None:
         rough=False,
     )
     known = [abs(a) for a in (*unit.activations, recorded.get("max"), recorded.get("min")) if a is not None]
-    group = Group("Your text", f"Coloured by the activation of neuron {place.neuron}", (strip,))
+    group = Group("Your text", f"Coloured by the activation of {place.noun} {place.neuron}", (strip,))
     show_strips([group], None, scale=max(known), key="live_strip", breaks=True)
     with st.expander("Every token"):
         _table(answer, unit)
@@ -247,27 +261,11 @@ def _show(place: _Place, answer: Answer) -> None:
         st.code(_python(place, st.session_state[_ASKED]), language="python", wrap_lines=True)
 
 
-def _recorded(place: _Place) -> dict[str, Any]:
+def _recorded(place: Tested) -> dict[str, Any]:
     """The neuron's row in the run; empty where it has none."""
     where = [Filter("layer", "=", place.layer), Filter("hook_name", "=", place.hook_name), Filter("neuron", "=", place.neuron)]
     found = data.rows(place.info, "neurons", where=where, limit=1).to_dict("records")
     return {str(k): v for k, v in found[0].items()} if found else {}
-
-
-def verdict(answer: Answer, unit: Unit, recorded: Mapping[str, Any]) -> str:
-    """Density and largest activation in this text beside those of the run, as Markdown."""
-    if unit.density is None or unit.max is None or unit.peak is None:
-        return f"The text has {count(len(answer.tokens), 'token')}, and none of them reached this neuron."
-    first = f"**Active on {unit.n_active} of {count(unit.n_seen, 'token')} ({percent(unit.density)})**"
-    if recorded.get("density") is not None:
-        first += f", in the run on {percent(recorded['density'])} of {count(int(recorded['n_tokens']), 'token')}"
-    second = f"Largest activation: **{value(unit.max)}** on {code(answer.tokens[unit.peak])} (token {unit.peak})"
-    known = recorded.get("max")
-    if known is not None:
-        close = abs(unit.max - known) <= _SAME * max(abs(unit.max), abs(known))
-        words = "as large as" if close else "**larger than**" if unit.max > known else "below"
-        second += f", {words} the largest of the run, {value(known)}"
-    return f"{first}. {second}. Active means {plain(unit.rule)}; special tokens count, as in the run."
 
 
 def _table(answer: Answer, unit: Unit) -> None:
@@ -277,13 +275,14 @@ def _table(answer: Answer, unit: Unit) -> None:
     st.dataframe(columns, height=300)
 
 
-def _python(place: _Place, text: str) -> str:
+def _python(place: Tested, text: str) -> str:
     live = live_model(place.info)
     assert isinstance(live, LiveModel)
+    more = f", sae={place.settings['sae']!r}" if "sae" in place.settings else ""
     return (
         "from analysis.live import LiveModel\n"
         f"live = LiveModel({live.store!r}, {live.model!r})\n"
         "live.start(), live.wait()\n"
-        f"answer = live.forward({text!r}, [{place.hook_name!r}], [{place.neuron}])\n"
+        f"answer = live.forward({text!r}, [{place.hook_name!r}], [{place.neuron}]{more})\n"
         "answer.units[0].activations"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from store import RunInfo
 from ui.neurons import queries
@@ -18,7 +19,11 @@ _CLOSE = re.compile(r"\s+([.,;:!?)\]}'’”])|([(\[{“‘])\s+")
 
 def example_texts(run: RunInfo, layer: int, hook_name: str, neuron: int) -> dict[str, str]:
     """Up to `MOST` examples of a neuron, label (``Top 1``) to text: the stretch around the peak that the run kept values of."""
-    frame = queries.examples(run, find(sites(run), str(layer), str(neuron), hook_name))
+    return texts_of(queries.examples(run, find(sites(run), str(layer), str(neuron), hook_name)))
+
+
+def texts_of(frame: Any) -> dict[str, str]:
+    """The same of examples that have been read with their windows."""
     found: dict[str, str] = {}
     rows = frame.to_dict("records") if "tokens" in frame else []
     for row in sorted(rows, key=lambda one: _KINDS.index(one["kind"])):

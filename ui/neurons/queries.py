@@ -1,33 +1,19 @@
-"""Questions of the neuron pages to a sealed run, answered by the database and kept, since sealed runs never change."""
+"""What the neuron pages ask of a sealed run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
-import streamlit as st
+from typing import TYPE_CHECKING, Any
 
 from analysis.neurons.thresholds import at_threshold
 from store import Derived, Filter, RunInfo
-from ui.data import open_store, store_folder
+from ui.data import ask, first_row
 from ui.neurons.units import Unit, site_filters
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Question = Literal["read", "count", "groups", "cells", "limits"]
 DRAWN = 50_000
 """Points of the scatter above which the database thins them."""
-
-
-def ask(run: RunInfo, question: Question, table: str, **arguments: Any) -> Any:
-    """One question of `store.Questions` to a run."""
-    return _ask(store_folder(), run.id, question, table, arguments)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _ask(folder: str, run_id: str, question: Question, table: str, arguments: dict[str, Any]) -> Any:
-    opened = open_store(folder)
-    return getattr(opened, question)(opened.find(run_id), table, **arguments)
 
 
 def derived(run: RunInfo, threshold: float | None) -> tuple[Derived, ...]:
@@ -51,11 +37,7 @@ def points(run: RunInfo, where: tuple[Filter, ...], derive: tuple[Derived, ...],
 
 def neuron(run: RunInfo, unit: Unit) -> dict[str, Any] | None:
     """The row of one neuron, missing values as None."""
-    frame = ask(run, "read", "neurons", where=unit.where, limit=1)
-    if frame.empty:
-        return None
-    there = frame.notna().iloc[0]
-    return {str(name): value if there[name] else None for name, value in frame.astype(object).iloc[0].items()}
+    return first_row(ask(run, "read", "neurons", where=unit.where, limit=1))
 
 
 def share_below(run: RunInfo, unit: Unit, column: str, value: float) -> float | None:

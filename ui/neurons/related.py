@@ -8,15 +8,16 @@ from typing import Any
 import streamlit as st
 
 from analysis import find_analysis
-from analysis.spec import UnknownName
 from store import RunInfo, TableInfo
 from ui import data
 from ui.links import NEURON_PAGE, RUN_PAGE, run_query
-from ui.neurons import queries
-from ui.neurons.python import copy_as_python
+from ui.neighbours import show_matrices
 from ui.neurons.units import Unit, sites
+from ui.python import copy_as_python
+from ui.removal import GROUP, show_removed
+from ui.runs import beside, reference_of
 from ui.tables import column_config, readable
-from ui.words import code, plain
+from ui.words import plain
 
 _KEY = ("layer", "hook_name", "neuron")
 _ROWS = 60
@@ -39,37 +40,35 @@ class Panel:
 PANELS = (
     Panel("neuron_weights", "neuron_tokens", "Tokens it writes and reads", "which tokens it promotes and suppresses, and which drive it"),
     Panel("neuron_weights", "neuron_similar", "Neurons with similar weights", "neurons whose input or output weights point the same way"),
-    Panel("neuron_correlation", "neuron_correlation", "Neurons active together", "neurons whose activity is correlated with its own"),
-    Panel("sensitivity", "neuron_sensitivity", "If removed", "how much the loss rises when it is ablated"),
+    Panel("neuron_correlation", "neuron_correlated", "Neurons active together", "neurons whose activity is correlated with its own"),
 )  # fmt: skip
 
 
 def show_related(run: RunInfo, unit: Unit) -> None:
     """Every panel, full or as the sentence that says how to fill it."""
-    runs = [one for one in data.runs() if one.status == "sealed" and one.current and _weights(one) == _weights(run)]
     missing: dict[str, list[Panel]] = {}
     for panel in PANELS:
-        found = next((one for one in runs if one.slug == panel.slug and one.rows.get(panel.table)), None)
+        found = beside(run, panel.slug, panel.table)
         if found is None:
             missing.setdefault(panel.slug, []).append(panel)
         else:
             _show(run, found, panel, unit)
+    left, right = st.columns(2, gap="large")
+    with left:
+        show_matrices(run, "ffn", unit.site.layer, unit.site.hook_name)
+    with right:
+        show_removed(run, GROUP, unit.site.layer, unit.site.hook_name, unit.neuron)
     if missing:
         st.markdown("## Not measured yet")
     for slug, panels in missing.items():
         _how_to(run, slug, panels)
 
 
-def _weights(run: RunInfo) -> str:
-    prints = run.provenance.get("fingerprints") or {}
-    return str((prints.get("model") or {}).get("weights") or run.model)
-
-
 def _show(run: RunInfo, found: RunInfo, panel: Panel, unit: Unit) -> None:
     info = next(one for one in data.tables(found) if one.name == panel.table)
     names = {column.name for column in info.columns}
     where = tuple(one for one in unit.where if one.column in names)
-    frame = queries.ask(found, "read", panel.table, where=where, limit=_ROWS)
+    frame = data.ask(found, "read", panel.table, where=where, limit=_ROWS)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"## {panel.title}")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
@@ -122,15 +121,7 @@ def _links(run: RunInfo, frame: Any) -> None:
 
 
 def _how_to(run: RunInfo, slug: str, panels: list[Panel]) -> None:
-    what = " and ".join(panel.says for panel in panels)
-    try:
-        analysis = find_analysis(slug)
-    except UnknownName:
-        st.markdown(
-            f"**{', '.join(panel.title for panel in panels)}**: the analysis {code(slug)}, which tells {what}, is not in this version."
-        )
-        return
-    st.markdown(
-        f"**{', '.join(panel.title for panel in panels)}**: {plain(analysis.title)} tells {what}. It has not been run on this model:"
-    )
-    st.code(data.command(slug, run.model), language="bash", wrap_lines=True)
+    what, analysis = " and ".join(panel.says for panel in panels), find_analysis(slug)
+    titles = ", ".join(panel.title for panel in panels)
+    st.markdown(f"**{titles}**: {plain(analysis.title)} tells {what}. It has not been run on this model:")
+    st.code(data.command(slug, reference_of(run)), language="bash", wrap_lines=True)

@@ -8,12 +8,13 @@ import streamlit as st
 
 from store import ColumnInfo, Order, RunInfo, TableInfo
 from ui import data
-from ui.neurons import queries
+from ui.controls import PAGE_SIZES, rows_control, sort_controls
 from ui.neurons.charts import OPEN
-from ui.neurons.python import copy_as_python
 from ui.neurons.units import Site
-from ui.neurons.view import MEASURES, View, first_page
-from ui.tables import PAGE_SIZES
+from ui.neurons.view import MEASURES, View
+from ui.notes import LABEL, insert_labels, label_heading, of_neuron
+from ui.paging import asked_page
+from ui.python import copy_as_python
 from ui.words import count, plain
 
 COLUMNS = {
@@ -35,16 +36,19 @@ COLUMNS = {
 
 def show_table(view: View, places: list[Site], found: int) -> None:
     """One page of the neurons that meet the filters."""
-    sort, order, limit = _controls()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.markdown("## Table", width="stretch")
+        sort, descending = sort_controls(list(MEASURES), "layer and number")
+        limit = rows_control()
     if not found:
         st.info("No neuron meets all of these filters; loosen one of them.", icon=":material/filter_alt:")
         return
-    order_by = (Order(MEASURES[sort], descending=order == "descending"),) if sort else ()
+    order_by = (Order(MEASURES[sort], descending=descending),) if sort else ()
     n_pages = -(-found // limit)
-    page = min(_page(), n_pages)
+    page = min(asked_page(), n_pages)
     info = _shown(view.run)
     names = tuple(column.name for column in info.columns)
-    frame = queries.ask(
+    frame = data.ask(
         view.run, "read", "neurons", columns=("layer", "hook_name", "neuron", *names), where=view.where, order_by=order_by, limit=limit,
         offset=(page - 1) * limit, derive=view.derive,
     )  # fmt: skip
@@ -56,6 +60,7 @@ def show_table(view: View, places: list[Site], found: int) -> None:
     ]
     shown = frame.drop(columns=["layer", "hook_name", "neuron"])
     shown.insert(0, "unit", [f"{places[place].label}:{number}" for place, number in rows])
+    insert_labels(shown, 1, [of_neuron(view.run, places[place].hook_name, number) for place, number in rows])
     said = f"Neurons {(page - 1) * limit + 1:,} to {min(page * limit, found):,} of {found:,}."
     key = f"table-{hash((view.where, view.threshold, order_by, limit, page))}"
     event = st.dataframe(
@@ -72,29 +77,8 @@ def show_table(view: View, places: list[Site], found: int) -> None:
         copy_as_python(view.run, "neurons", where=view.where, order_by=order_by, threshold=view.threshold, rows=count(found, "row"))
 
 
-def _controls() -> tuple[str | None, str, int]:
-    """What to sort by, in which order, and how many rows a page has."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.markdown("## Table", width="stretch")
-        sort = st.selectbox(
-            "Sort by",
-            list(MEASURES),
-            None,
-            placeholder="layer and number",
-            key="sort",
-            bind="query-params",
-            on_change=first_page,
-            width=190,
-        )
-        order = st.selectbox(
-            "Order", ("descending", "ascending"), key="order", bind="query-params", disabled=sort is None, on_change=first_page, width=140
-        )
-        limit = st.selectbox("Rows", PAGE_SIZES, key="rows", bind="query-params", on_change=first_page, width=90)
-    return sort, order, limit
-
-
 def _headings(info: TableInfo) -> dict[str, Any]:
-    made: dict[str, Any] = {"unit": st.column_config.TextColumn("Neuron", help="layer:number", pinned=True)}
+    made: dict[str, Any] = {"unit": st.column_config.TextColumn("Neuron", help="layer:number", pinned=True), LABEL: label_heading()}
     for column in info.columns:
         kind = st.column_config.TextColumn if column.type == "VARCHAR" else st.column_config.NumberColumn
         more: dict[str, Any] = {"format": "%.4g"} if column.type == "DOUBLE" else {}
@@ -114,9 +98,4 @@ def _shown(run: RunInfo) -> TableInfo:
 def _has_values(run: RunInfo, column: ColumnInfo) -> bool:
     if not column.optional:
         return True
-    return any(limits is not None for limits in queries.ask(run, "limits", "neurons", columns=(column.name,)).values())
-
-
-def _page() -> int:
-    asked = st.session_state.get("page", st.query_params.get("page", "1"))
-    return int(asked) if str(asked).isdigit() and int(asked) > 0 else 1
+    return any(limits is not None for limits in data.ask(run, "limits", "neurons", columns=(column.name,)).values())

@@ -15,11 +15,11 @@ from ui import data
 from ui.neurons import queries
 from ui.neurons.examples import Choice, Chosen, choose, left_out_by_run
 from ui.neurons.histogram import histogram
-from ui.neurons.python import copy_as_python
 from ui.neurons.units import Site, Unit, jump, step
-from ui.neurons.words import short
+from ui.playground.ways import play_link
+from ui.python import copy_as_python
 from ui.strips import show_strips
-from ui.words import count, percent, plain
+from ui.words import count, percent, plain, short
 
 Row = Mapping[str, Any]
 _NUMBERS = (
@@ -49,6 +49,7 @@ def getting_about(run: RunInfo, places: list[Site], unit: Unit) -> None:
             "Jump to", key=_JUMP, placeholder=f"{unit.site.layer}:{unit.neuron}", on_change=_jump, args=(run, places, unit), width=130,
             label_visibility="collapsed", help="layer:neuron, for example 3:1021; a single number stays in this layer",
         )  # fmt: skip
+        play_link(run, f"neuron {unit.site.layer}:{unit.neuron}")
     refused = st.session_state.pop("_refused", None)
     if refused:
         st.warning(plain(refused), icon=":material/turn_slight_right:")

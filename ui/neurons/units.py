@@ -10,8 +10,7 @@ from typing import Any
 from analysis.spec import UserError
 from store import Filter, RunInfo
 from ui import data
-
-SLUG = "neuron_activity"
+from ui.runs import NEURONS
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def site_filters(site: Site) -> tuple[Filter, ...]:
 
 def runs() -> list[RunInfo]:
     """Sealed runs that hold neurons, newest first; those that count for their question."""
-    return [run for run in data.runs() if run.slug == SLUG and run.status == "sealed" and run.current]
+    return data.current_runs(NEURONS)
 
 
 def sites(run: RunInfo) -> list[Site]:

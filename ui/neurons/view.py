@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import streamlit as st
 
 from analysis.neurons.thresholds import THRESHOLDS
 from store import Derived, Filter, RunInfo
+from ui.controls import bound
 from ui.neurons.queries import derived
 from ui.neurons.units import Site, site_filters
-from ui.words import code, moment, percent, plain
+from ui.paging import first_page
+from ui.runs import run_picker
+from ui.words import code, percent, plain
 
 CLASSES = ("dead", "rare", "undecided", "normal", "dense")
 AS_RUN = "own rule"
@@ -29,7 +33,6 @@ MEASURES: dict[str, str] = {
     "out norm": "out_norm",
 }
 """What can colour the scatter, bound a range and sort the table: its name on the page and in the address, and its column."""
-_RUN = "model_and_data"
 BOX = "box"
 """The address' name for the part of the scatter that was drawn around: density from, to, largest activation from, to."""
 
@@ -58,9 +61,8 @@ class View:
         found = [] if self.site is None else list(site_filters(self.site))
         if self.classes:
             found.append(Filter("class", "in", self.classes))
-        for op, bound in zip((">=", "<="), self.bounds, strict=True):
-            if bound is not None:
-                found.append(Filter(MEASURES[self.measure], op, bound))
+        column = MEASURES[self.measure]
+        found += [Filter(column, op, end) for op, end in zip((">=", "<="), self.bounds, strict=True) if end is not None]
         return tuple(found)
 
     @property
@@ -84,28 +86,7 @@ def controls(run: RunInfo, places: list[Site]) -> View:
         measure = st.selectbox(
             "Only where", list(MEASURES), len(MEASURES) - 1, key="only", bind="query-params", on_change=first_page, width=150
         )
-        low = st.number_input(
-            "is at least",
-            value=None,
-            key="from",
-            bind="query-params",
-            on_change=first_page,
-            width=120,
-            placeholder="any",
-            format="%.4g",
-            step=None,
-        )
-        high = st.number_input(
-            "and at most",
-            value=None,
-            key="to",
-            bind="query-params",
-            on_change=first_page,
-            width=120,
-            placeholder="any",
-            format="%.4g",
-            step=None,
-        )
+        low, high = bound("is at least", "from"), bound("and at most", "to")
     asked = st.session_state.get("colour", st.query_params.get("colour"))  # its widget stands further down
     colour = asked if asked in MEASURES else "class"
     return View(run, threshold_control(run), labels.get(layer or ""), tuple(classes), measure, (low, high), box(), colour)
@@ -138,38 +119,16 @@ def box() -> tuple[float, float, float, float] | None:
     return found if len(found) == 4 else None
 
 
-def first_page() -> None:
-    """Other rows start at the first page."""
-    st.session_state["page"] = 1
+def picked(known: Mapping[str, RunInfo], asked: str | None) -> RunInfo:
+    """Which run's neurons."""
+    return run_picker(known, asked, key="model_and_data", forget=_forget)
 
 
-def run_picker(known: dict[str, RunInfo], asked: str | None) -> RunInfo:
-    """Which run's neurons. The address always names it, so that a link stays with its run when newer ones come."""
-    ids = list(known)
-    chosen = st.selectbox(
-        "Model and data",
-        ids,
-        ids.index(asked) if asked in known else 0,
-        format_func=lambda one: run_label(known[one]),
-        key=_RUN,
-        on_change=_other_run,
-    )
-    st.query_params["run"] = chosen
-    return known[chosen]
-
-
-def _other_run() -> None:
+def _forget() -> None:
     """Another run has other layers and other values: of the old view only what fits any run stays."""
-    st.query_params["run"] = st.session_state[_RUN]
     st.query_params.pop(BOX, None)
     for name in ("site", "from", "to"):
         st.session_state[name] = None
-    first_page()
-
-
-def run_label(run: RunInfo) -> str:
-    """A run in the list of those to choose from (text, no Markdown)."""
-    return f"{run.model} · {run.data or 'no data'} · {moment(run.started)}"
 
 
 def box_words(found: tuple[float, float, float, float]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from figures.words import number
 from store import RunInfo
 from ui.words import count, percent
 
@@ -60,8 +59,3 @@ def wakes(rows: list[Row]) -> str:
         f"{count(documents, 'further document')} were read (smoothed Good-Toulmin). With 95 % confidence each one fires in fewer than "
         f"{bound} of such documents."
     )
-
-
-def short(value: Any) -> str:
-    """A number for a small table; what could not be had in words."""
-    return "not available" if value is None else number(value)

@@ -45,13 +45,35 @@ class Curve:
 
     @property
     def is_point(self) -> bool:
-        """Whether it is a pattern without a continuum."""
+        """Whether it is one pattern without a continuum."""
         return str(self.rows["kind"].iloc[0]) == "point"
+
+    @property
+    def is_patterns(self) -> bool:
+        """Whether it is several patterns with nothing between them."""
+        return str(self.rows["kind"].iloc[0]) == "patterns"
+
+    @property
+    def has_continuum(self) -> bool:
+        """Whether there are levels between the measured ones."""
+        return not (self.is_point or self.is_patterns)
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """What its run recorded while it ran."""
         return self.run.provenance.get("facts") or {}
+
+    @property
+    def is_on_weights(self) -> bool:
+        """Whether its shares are of weights; of others the words must not say so."""
+        return "target" not in self.rows or str(self.rows["target"].iloc[0]) == "weights"
+
+    @property
+    def denominator(self) -> str:
+        """What its shares are of, in words (foreign text)."""
+        if "denominator" in self.rows:
+            return str(self.rows["denominator"].iloc[0])
+        return str(self.facts.get("denominator") or "the weights in scope")
 
     @property
     def where(self) -> tuple[Filter, ...]:

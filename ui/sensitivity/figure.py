@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.sensitivity.curve_figures import FLOOR, ONE_SHOT
+from analysis.sensitivity.curve_figures import FLOOR, ONE_SHOT, bar_ends, no_continuum
 from figures.spec import Axis, FigureSpec, Series
 from ui.sensitivity.curves import NEAR, PERPLEXITY, Curve, Frame, Measure, unit_of
 from ui.words import count, percent
@@ -54,7 +54,7 @@ def picture(curves: Sequence[Curve], measure: Measure, eps: float | None) -> Pic
     spec = FigureSpec(
         kind="line",
         data=data,
-        x=Axis("level", "Weights removed", unit="share of the scope", bounds=(0, 1)),
+        x=_across(curves),
         y=_axis(curves, measure, mark, data),
         y_low="low",
         y_high="high",
@@ -94,9 +94,13 @@ def _bar(drop: Mapping[str, Any], height: float) -> Frame:
     """Three points: both ends of the interval and the drop point."""
     import pandas as pd
 
-    low = drop["level"] if drop["low"] is None else drop["low"]
-    high = drop["high"] if drop["high"] is not None else drop["level"] if drop["low"] is None else drop["last_level"]
-    return pd.DataFrame({"level": sorted({low, drop["level"], high}), "shown": height, "delta": drop["eps"]})
+    return pd.DataFrame({"level": bar_ends(drop), "shown": height, "delta": drop["eps"]})
+
+
+def _across(curves: Sequence[Curve]) -> Axis:
+    if all(curve.is_on_weights for curve in curves):
+        return Axis("level", "Weights removed", unit="share of the scope", bounds=(0, 1))
+    return Axis("level", "Removed", unit="share of its own denominator", bounds=(0, 1))
 
 
 def _axis(curves: Sequence[Curve], measure: Measure, eps: float | None, data: Frame) -> Axis:
@@ -119,9 +123,10 @@ def _sentence(curves: Sequence[Curve], measure: Measure) -> str:
     n, documents = (sorted({int(curve.of(measure.metric)[name].max()) for curve in curves}) for name in ("n", "n_documents"))
     texts = list(dict.fromkeys(curve.data for curve in curves))
     band = "with the 95 % interval of its increase over dense" if measure is PERPLEXITY else "with 95 % intervals over documents"
+    of = "of weights " if all(curve.is_on_weights for curve in curves) else ""
     what = "Perplexity" if measure is PERPLEXITY else measure.title if measure is not NEAR else "Loss above dense, near its tolerance,"
     return (
-        f"{what} of {' and '.join(models)} over the share of weights removed, on {_span(n)} positions of {_span(documents)} documents "
+        f"{what} of {' and '.join(models)} over the share {of}removed, on {_span(n)} positions of {_span(documents)} documents "
         f"({rows['split'].iloc[0]} of {' and '.join(texts)}), {band}; {count(len(curves), 'curve')}."
     )
 
@@ -136,9 +141,10 @@ def _notes(curves: Sequence[Curve], measure: Measure) -> list[str]:
         found.append(f"Differences below {FLOOR:g}, negative ones among them, are drawn at {FLOOR:g}; hovering shows their value.")
     if measure is NEAR:
         found.append("The axis ends at four tolerances: what is worse lies above the picture.")
+    found.append(no_continuum([curve.label for curve in curves if curve.is_patterns]))
     if measure is not PERPLEXITY and len({curve.run.model for curve in curves}) > 1:
         found.append("Each curve is measured against the dense model of its own run.")
-    told = list(dict.fromkeys(str(curve.facts["denominator"]) for curve in curves if "denominator" in curve.facts))
+    told = list(dict.fromkeys(curve.denominator for curve in curves if "denominator" in curve.facts))
     return [*found, *([f"Denominator: {' and '.join(told)}."] if told else [])]
 
 

@@ -11,11 +11,10 @@ from figures.screen import PLOTLY_CONFIG
 from figures.spec import Axis, FigureError, FigureSpec, NothingToDraw
 from store import Filter, RunInfo
 from ui import data
-from ui.charts import export_menu, show_spec
+from ui.charts import clickable, export_menu, show_spec
 from ui.links import RUN_PAGE, START_PAGE, run_query
-from ui.sensitivity.where import tensor_link
-from ui.weights.maps import clickable
-from ui.weights.runs import reference_of, weights_of
+from ui.neighbours import tensor_link
+from ui.runs import reference_of, weights_of
 from ui.words import code, percent, plain
 
 SLUG = "matrix_sensitivity"
@@ -27,7 +26,7 @@ MATRICES = "matrix"
 
 def newest(slug: str, table: str, weights: str | None = None) -> RunInfo | None:
     """The newest sealed run of an analysis that has this table, on these weights; on any where none are given."""
-    there = [run for run in data.runs() if run.slug == slug and run.status == "sealed" and run.current and run.rows.get(table)]
+    there = [run for run in data.current_runs(slug) if run.rows.get(table)]
     return next((run for run in there if weights is None or weights_of(run) == weights), None)
 
 

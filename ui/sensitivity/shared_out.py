@@ -9,8 +9,8 @@ from store import RunInfo
 from ui import data
 from ui.charts import show_figure
 from ui.links import RUN_PAGE, run_query
+from ui.runs import reference_of, weights_of
 from ui.sensitivity.grid import newest
-from ui.weights.runs import reference_of, weights_of
 
 SLUG = "allocation"
 FIGURES = ("outcomes", "shares")

@@ -65,12 +65,10 @@ def curves_chart(curves: list[Curve], measure: Measure, eps: float | None) -> No
         st.caption(f"{plain(curve.label)} is not drawn: its loss has another unit ({plain(curve.of(LOSS)['unit'].iloc[0])}).")
 
 
-def differences(run: RunInfo, several: bool) -> None:
+def differences(run: RunInfo) -> None:
     """Every pair of curves of a run, compared on the same draws of the same documents."""
     rows: Any = data.rows(run, "drop_differences") if run.rows.get("drop_differences") else None
     if rows is None:
-        if several:
-            st.caption("Curves of different runs were measured on draws of their own: compare their intervals.")
         return
     st.markdown("## Differences between methods")
     info = next(one for one in data.tables(run) if one.name == "drop_differences")

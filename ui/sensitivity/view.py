@@ -8,9 +8,9 @@ import streamlit as st
 
 from figures.words import visible
 from store import RunInfo
-from ui import data
+from ui import data, runs
+from ui.runs import readable, reference_of
 from ui.sensitivity.curves import SLUG, Curve, Measure, is_drawable, tolerances, usual_tolerance
-from ui.weights.runs import readable, reference_of
 from ui.words import moment
 
 _RUN, _WITH = "model_and_data", "compared"
@@ -45,28 +45,22 @@ def is_of(run: RunInfo, model: str) -> bool:
 
 def run_picker(known: dict[str, RunInfo], first: str) -> list[RunInfo]:
     """The run shown, and those it is compared with. The address always names them, so that a link stays with its runs."""
-    ids = list(known)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox(
-            "Model and data", ids, ids.index(first), format_func=lambda one: run_label(known[one]), key=_RUN, on_change=_other_run
-        )
-        others = [one for one in ids if one != chosen]
+        chosen = runs.run_picker(known, first, key=_RUN, forget=_forget, name=lambda one: run_label(known[one]))
+        others = [one for one in known if one != chosen.id]
         asked = [one for one in st.query_params.get(WITH, "").split(",") if one in others]
         if others:
             asked = st.multiselect(
                 "Compare with", others, asked, format_func=lambda one: run_label(known[one]), key=_WITH, on_change=_other_comparison,
                 placeholder="another model, other data, other settings",
             )  # fmt: skip
-    if st.query_params.get(RUN) != chosen:  # an address that is written for nothing can cross a click that is on its way
-        st.query_params[RUN] = chosen
     if MODEL in st.query_params:
         del st.query_params[MODEL]
-    return [known[chosen], *(known[one] for one in asked)]
+    return [chosen, *(known[one] for one in asked)]
 
 
-def _other_run() -> None:
+def _forget() -> None:
     """Another run has other curves and other levels: of the old view nothing stays."""
-    st.query_params[RUN] = st.session_state[_RUN]
     for name in OF_ONE_RUN:
         st.query_params.pop(name, None)
         st.session_state.pop(name, None)

@@ -85,7 +85,8 @@ def what_if(curve: Curve) -> None:
     rows = curve.of(LOSS)
     last = 100 * float(rows["level"].max())
     st.markdown("### What if")
-    level = st.slider("Weights removed, %", 0.0, last, min(50.0, last), 0.5, format="%.1f %%", key="level", bind="query-params")
+    what = "Weights removed, %" if curve.is_on_weights else "Removed, %"
+    level = st.slider(what, 0.0, last, min(50.0, last), 0.5, format="%.1f %%", key="level", bind="query-params")
     at = expected(curve, level / 100)
     with st.container(horizontal=True):
         shown = "infinite" if at.delta is None else f"{at.delta:+.3g}"

@@ -10,13 +10,10 @@ from analysis.sensitivity.curve_figures import draw_where
 from figures.screen import PLOTLY_CONFIG
 from store import Filter, RunInfo
 from ui import data
-from ui.charts import export_menu
-from ui.links import START_PAGE, TENSOR_PAGE
+from ui.charts import clickable, export_menu
+from ui.neighbours import tensor_link
 from ui.sensitivity.curves import Curve
 from ui.sensitivity.words import scope_words
-from ui.weights.maps import clickable
-from ui.weights.rows import tensor_query
-from ui.weights.runs import SPARSITY, reference_of, sparsity_of
 from ui.words import code, count, percent, plain
 
 OUTSIDE = "outside"
@@ -25,8 +22,8 @@ TENSOR = "tensor"
 """The address' name for the matrix looked at."""
 
 
-def where_they_sit(curve: Curve, eps: float | None) -> None:
-    """The map at one measured level; a click looks at that matrix."""
+def where_they_sit(curve: Curve, eps: float | None) -> float:
+    """The map at one measured level, which is returned; a click looks at that matrix."""
     levels = curve.of("loss")["level"].tolist()
     drop = curve.drop(eps) if eps is not None else None
     wanted = drop["level"] if drop is not None and drop["level"] is not None else 0.5
@@ -39,7 +36,7 @@ def where_they_sit(curve: Curve, eps: float | None) -> None:
     rows: Any = data.rows(curve.run, "pruned_where", where=(*curve.where, Filter("level", "=", level)))
     if not len(rows):
         st.caption("This run stored no counts of its matrices.")
-        return
+        return level
     spec = draw_where(rows, curve.run.provenance)
     with menu:
         export_menu(spec, curve.run.provenance, name="sensitivity-where", key="where")
@@ -49,6 +46,7 @@ def where_they_sit(curve: Curve, eps: float | None) -> None:
     st.plotly_chart(figure, config=dict(PLOTLY_CONFIG), alt=spec.sentence, key=key, on_select=_choose, selection_mode="points")
     st.caption(f"{plain(spec.sentence)} Click a cell to look at that matrix.")
     matrix(curve, level, rows)
+    return level
 
 
 def _level_control(texts: list[str], usual: str) -> str:
@@ -85,19 +83,6 @@ def matrix(curve: Curve, level: float, rows: Any) -> None:
     already = f", {int(row['n_already_zero']):,} of them zero in the dense model" if row["n_already_zero"] else ""
     st.markdown(f"**{code(name)}**: with {percent(level)} of the scope removed, {share} are zero ({int(row['n_zero']):,}{already}).")
     tensor_link(curve.run, name)
-
-
-def tensor_link(run: RunInfo, tensor: str) -> None:
-    """The way to a tensor's page; where its model's weights have not been measured, the way to measure them."""
-    home = sparsity_of(run)
-    if home is not None and "tensor_patterns" in home.rows:
-        query = tensor_query(home, tensor)
-        st.page_link(TENSOR_PAGE, label=f"All about {code(tensor)}", icon=":material/grid_on:", query_params=query)
-        return
-    query = {"analysis": SPARSITY, "model": reference_of(run)}
-    st.page_link(
-        START_PAGE, label="Measure the weights of this model to see this matrix itself", icon=":material/grid_on:", query_params=query
-    )
 
 
 def scope(run: RunInfo) -> None:

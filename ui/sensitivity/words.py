@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.sensitivity.curve_figures import left_out
 from analysis.stats.paired import FEW_DOCUMENTS
 from ui.sensitivity.curves import ACCURACY, Curve
 from ui.words import count, percent
@@ -21,8 +22,11 @@ def answer(curve: Curve, eps: float, metric: str = "loss") -> str:
     drop = curve.drop(eps, metric)
     if drop is None:
         return f"Its run did not ask for the tolerance {eps:g}."
-    of = curve.facts.get("denominator") or "the weights in scope"
+    of = curve.denominator
     limit = _limit(drop)
+    if curve.is_patterns:
+        share = drop["last_level"] if drop["level"] is None else drop["level"]
+        return f"{percent(share)} of {of} may go before {limit}: {drop['words']}; one shot, no fine-tuning"
     if drop["answer"] == "reached":
         drawn = f"; {drop['draws_words']}" if (drop["n_draws"] or 0) > 1 else ""
         return f"{_share(drop)} of {of} may go before {limit}; one shot, no fine-tuning{_between(drop)}{drawn}"
@@ -39,7 +43,8 @@ def _pattern(curve: Curve) -> str:
         return "A pattern that was not measured."
     row = rows.iloc[-1]
     delta = "is infinite or no number" if row["delta"] != row["delta"] else f"rises by {row['delta']:.3g} {row['unit']}"
-    return f"A pattern without a continuum, {percent(row['level'])} of the scope removed: the loss {delta}"
+    of = "the scope" if curve.is_on_weights else curve.denominator
+    return f"A pattern without a continuum, {percent(row['level'])} of {of} removed: the loss {delta}"
 
 
 def _limit(drop: Mapping[str, Any], never: str = "") -> str:
@@ -88,6 +93,7 @@ def worth(curve: Curve) -> list[str]:
     notes = [part for row in curve.run.summaries.get("drop_points", ()) if row["note"] for part in row["note"].split("; ")]
     if few:
         notes = [one for one in notes if not one.startswith("rough interval")]  # it says the same
+    said += left_out(facts)
     return said + [f"{one[:1].upper()}{one[1:].rstrip('.')}." for one in dict.fromkeys(notes)]
 
 

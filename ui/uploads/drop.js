@@ -152,6 +152,7 @@ class Zone {
     this.zone.append(offer, this.about, this.work, this.said, this.again, this.heard, this.input);
     root.append(this.zone);
     this.listen();
+    window.addEventListener("pagehide", () => this.cancel()); // a closed tab cannot go on: its room is free at once
     this.show("offer");
   }
 
@@ -231,7 +232,7 @@ class Zone {
       if (sending.stop.signal.aborted) return;
       this.sending = null;
       const refused = error instanceof Refusal;
-      const lost = `The connection was lost after ${size(sending.sent)} of ${size(sending.file.size)}; what has arrived is kept for a day.`;
+      const lost = `The connection was lost after ${size(sending.sent)} of ${size(sending.file.size)}; what has arrived is kept for ten minutes.`;
       this.halted = refused || !sending.id ? null : sending;
       this.complain(refused ? error.message : sending.id ? lost : "The server could not be reached; nothing was sent. Try again.", !!this.halted);
       this.choose.focus();

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ from analysis.models.files.arrived import NoRoom, NotAllowed, NotThere, OutOfOrd
 from analysis.spec import UserError
 from ui.uploads import kept
 
+_LOG = logging.getLogger("sparsescope.uploads")
 ROUTE = "/api/uploads"
 TOKEN = "x-upload-token"
 BLOCK = 2**20
@@ -36,6 +39,9 @@ _MOST_JSON = 4096
 _PATIENCE_S = 5.0
 """Seconds an answer may take before the browser is told that the file is still being checked."""
 _STATUS: tuple[tuple[type[Refused], int], ...] = ((NotAllowed, 403), (TooLarge, 413), (NoRoom, 507), (NotThere, 404), (OutOfOrder, 409))
+
+SWEEP_S = 60.0
+"""Seconds between two looks for unfinished uploads whose connection has ended."""
 
 Handler = Callable[[Request], Awaitable[JSONResponse]]
 _checks: dict[str, asyncio.Task[Any]] = {}
@@ -49,6 +55,23 @@ def routes() -> list[Route]:
         Route(ROUTE + "/{upload}", _answer(go_on), methods=["GET", "PUT", "DELETE"]),
         Route(ROUTE + "/{upload}/finish", _answer(finish), methods=["POST"]),
     ]
+
+
+@asynccontextmanager
+async def sweeping(_: Any) -> AsyncIterator[None]:
+    """While the server is up: from its start on, uploads that nobody goes on with are deleted, so that they hold no room."""
+    task = asyncio.create_task(_sweep())
+    yield
+    task.cancel()
+
+
+async def _sweep() -> None:
+    while True:
+        try:
+            await run_in_threadpool(lambda: kept.quarantine().sweep())
+        except (UserError, OSError) as error:
+            _LOG.warning("unfinished uploads could not be swept away: %s", error)
+        await asyncio.sleep(SWEEP_S)
 
 
 def _answer(handler: Handler) -> Handler:

@@ -8,9 +8,11 @@ from figures.words import visible
 from store import Filter, Order, RunInfo
 from ui import data
 from ui.charts import show_figure
-from ui.links import RUN_PAGE, START_PAGE, run_query
+from ui.compare.sides import compare_query
+from ui.links import COMPARE_PAGE, RUN_PAGE, START_PAGE, run_query
+from ui.runs import WEIGHTS, beside, readable, reference_of, weights_of
 from ui.weights.rows import info_of, tensor_rows
-from ui.weights.runs import DIFF, differences, missing, reference_of, sparsity_of, weights_of
+from ui.weights.runs import DIFF, differences, missing
 from ui.words import count, moment, percent, plain
 
 FIGURES = (
@@ -37,7 +39,7 @@ def show_difference(run: RunInfo) -> None:
         st.page_link(
             START_PAGE, label="Compare it", icon=":material/play_arrow:", query_params={"analysis": DIFF, "model": reference_of(run)}
         )
-        st.code(data.command(DIFF, reference_of(run), base="PATH_OF_THE_OTHER"), language="bash", wrap_lines=True)
+        st.code(data.command(DIFF, reference_of(run), **{"with": "base=PATH_OF_THE_OTHER"}), language="bash", wrap_lines=True)
         return
     chosen = st.selectbox("Compared with", list(known), format_func=lambda one: visible(label(known[one])), key="diff", bind="query-params")
     found = known.get(chosen) or next(iter(known.values()))
@@ -63,6 +65,10 @@ def _verdict(run: RunInfo, found: RunInfo) -> None:
     if weights_of(found) != weights_of(run):
         st.caption("The model of this page is the base of that comparison.")
     st.page_link(RUN_PAGE, label="The whole comparison", icon=":material/analytics:", query_params=run_query(found))
+    both = [next((one for one in readable(WEIGHTS) if weights_of(one) == weights_of(found, role)), None) for role in ("base", "model")]
+    if both[0] is not None and both[1] is not None:
+        query = compare_query(both[0].id, both[1].id)
+        st.page_link(COMPARE_PAGE, label="Both models side by side", icon=":material/compare_arrows:", query_params=query)
 
 
 def _totals(found: RunInfo) -> None:
@@ -94,7 +100,7 @@ def _table(run: RunInfo, found: RunInfo) -> None:
     tensor_rows(
         found,
         info_of(found, "tensor_diffs", COLUMNS),
-        run if is_model else sparsity_of(run),
+        run if is_model else beside(run, WEIGHTS),
         where=(Filter("n_weights", ">", 0),),
         order_by=(Order(SORTS[sort], descending=True),),
         named="tensor" if is_model else "base_tensor",

@@ -9,15 +9,14 @@ import streamlit as st
 from figures.spec import FigureError, FigureSpec
 from store import Filter, Order, RunInfo
 from ui.charts import show_spec
+from ui.data import ask, first_row
 from ui.links import START_PAGE, WEIGHTS_PAGE
-from ui.neurons.queries import ask
-from ui.neurons.words import short
+from ui.runs import beside, reference_of, weights_of
 from ui.weights import charts
 from ui.weights.charts import PROFILES, Row
-from ui.weights.places import as_row
-from ui.weights.runs import RATIOS, SPECTRUM, beside, differences, missing, reference_of, series_with, weights_of
+from ui.weights.runs import RATIOS, SPECTRUM, differences, missing, series_with
 from ui.weights.view import OTHER, SERIES
-from ui.words import percent, plain
+from ui.words import percent, plain, short
 
 
 def _draw(run: RunInfo, make: Callable[[], FigureSpec], title: str, name: str) -> None:
@@ -68,7 +67,7 @@ def spectrum(run: RunInfo, row: Row) -> None:
     n = max(1, int(row["n_matrices"]))
     index = int(st.number_input("Matrix of the stack", 0, n - 1, 0, key="matrix", bind="query-params", width=160)) if n > 1 else 0
     where = (*_of(row), Filter("matrix", "=", index))
-    numbers = as_row(ask(found, "read", "spectra", where=where, limit=1))
+    numbers = first_row(ask(found, "read", "spectra", where=where, limit=1))
     if numbers is None or numbers["missing"]:
         st.markdown("## Spectrum")
         st.caption(plain(numbers["missing"]) if numbers else "The spectrum was measured without this tensor.")
@@ -125,7 +124,7 @@ def elsewhere(run: RunInfo, row: Row) -> None:
 
 def _difference(run: RunInfo, compared: RunInfo, row: Row) -> None:
     named = "tensor" if weights_of(compared) == weights_of(run) else "base_tensor"
-    one = as_row(ask(compared, "read", "tensor_diffs", where=(Filter(named, "=", row["tensor"]),), limit=1))
+    one = first_row(ask(compared, "read", "tensor_diffs", where=(Filter(named, "=", row["tensor"]),), limit=1))
     if one is None:
         return
     st.markdown("## Beside another checkpoint")

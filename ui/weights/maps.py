@@ -11,11 +11,11 @@ from figures.prepared import prepare
 from figures.screen import PLOTLY_CONFIG, to_plotly
 from figures.spec import Axis, FigureError, FigureSpec, Series
 from store import Filter, Order, RunInfo
-from ui.charts import export_menu
-from ui.neurons.queries import ask
+from ui.charts import clickable, export_menu
+from ui.data import ask
+from ui.weights.measures import MEASURES, OF_TENSORS, Measure
 from ui.weights.rows import OPEN, size_text
-from ui.weights.runs import SPARSITY
-from ui.weights.view import DERIVE, MEASURES, Measure
+from ui.weights.view import DERIVE
 from ui.words import count, plain
 
 Frame = Any
@@ -43,23 +43,26 @@ class Shown:
     n_tensors: int
     n_matrices: int
     """In blocks, drawn or not."""
+    measure: Measure | None = None
+    """The variant shown; None for the one of that name."""
 
 
-def shown_of(run: RunInfo, measure: Measure, spectrum: RunInfo | None) -> Shown:
-    """Where there are few tensors, one answer of the database serves both pictures."""
+def shown_of(run: RunInfo, measure: Measure, source: RunInfo | None) -> Shown:
+    """Where there are few tensors, one answer of the database serves both pictures. ``source``: the run the measure is of."""
     n = ask(run, "count", "tensors")
     if n <= DRAWN:
-        frame = _measured(run, measure, spectrum)
+        frame = _measured(run, measure, source)
         inside = frame[frame["layer"].notna() & (frame["n_rows"] > 0)]
-        return Shown(frame, _largest_roles(inside), n, len(inside))
+        return Shown(frame, largest_roles(inside), n, len(inside), measure)
     roles = ask(run, "read", "tensors", columns=("role", "n_weights"), where=_INSIDE)
     wanted = roles.groupby("role", sort=False)["n_weights"].sum().nlargest(ROLES).index
-    tree = _measured(run, measure, spectrum, order_by=(Order("n_weights", descending=True),), limit=DRAWN)
-    rows = _measured(run, measure, spectrum, where=(*_INSIDE, Filter("role", "in", tuple(wanted))), limit=CELLS)
-    return Shown(tree, _largest_roles(rows), n, len(roles))
+    tree = _measured(run, measure, source, order_by=(Order("n_weights", descending=True),), limit=DRAWN)
+    rows = _measured(run, measure, source, where=(*_INSIDE, Filter("role", "in", tuple(wanted))), limit=CELLS)
+    return Shown(tree, largest_roles(rows), n, len(roles), measure)
 
 
-def _largest_roles(inside: Frame) -> Frame:
+def largest_roles(inside: Frame) -> Frame:
+    """Of matrices in blocks those of the `ROLES` roles with most weights, one per layer and ``place``, the row of the map it stands in."""
     place = inside["role"]
     if inside.duplicated(["layer", "role"]).any():  # two towers count their blocks each for itself
         numbered = zip(inside["tensor"], inside["layer"], strict=True)
@@ -69,25 +72,18 @@ def _largest_roles(inside: Frame) -> Frame:
     return placed[placed["place"].isin(largest)].drop_duplicates(["layer", "place"]).reset_index(drop=True)
 
 
-def _measured(run: RunInfo, measure: Measure, spectrum: RunInfo | None, **which: Any) -> Frame:
-    own = measure.slug == SPARSITY
+def _measured(run: RunInfo, measure: Measure, source: RunInfo | None, **which: Any) -> Frame:
+    own = measure in OF_TENSORS.values()
     columns = (*_COLUMNS, measure.column) if own else _COLUMNS
     frame = ask(run, "read", "tensors", columns=columns, derive=DERIVE if own else (), **which)
     frame = frame.sort_values("layer", kind="stable", na_position="last").reset_index(drop=True)
     if own:
         return frame.assign(value=frame[measure.column])
-    if spectrum is None:
+    if source is None:
         return frame.assign(value=None)
-    known = ask(
-        spectrum,
-        "read",
-        "spectra",
-        columns=("tensor", measure.column),
-        order_by=("layer", "tensor"),
-        where=(Filter("tensor", "in", tuple(frame["tensor"])),),
-    )
-    means = known.groupby("tensor")[measure.column].mean()
-    return frame.assign(value=frame["tensor"].map(means))
+    where = (*measure.where, Filter("tensor", "in", tuple(frame["tensor"])))
+    known = ask(source, "read", measure.table, columns=("tensor", measure.column), where=where)
+    return frame.assign(value=frame["tensor"].map(known.groupby("tensor")[measure.column].mean()))
 
 
 def block_names(layers: Frame) -> list[str]:
@@ -97,7 +93,7 @@ def block_names(layers: Frame) -> list[str]:
 
 def treemap_spec(run: RunInfo, name: str, found: Shown) -> FigureSpec:
     """Every tensor as large as its weights, block by block."""
-    measure, frame, n = MEASURES[name], found.tree, found.n_tensors
+    measure, frame, n = found.measure or MEASURES[name], found.tree, found.n_tensors
     shown = frame.assign(block=block_names(frame["layer"]), size=frame["shape"].map(size_text))
     twice = shown.duplicated(["block", "role"], keep=False)
     shown["name"] = [name.removesuffix(".weight") for name in shown["role"].where(~twice, shown["tensor"])]
@@ -123,7 +119,7 @@ def map_spec(run: RunInfo, name: str, found: Shown) -> FigureSpec | None:
     """Layer by matrix; None where no matrix lies in a block."""
     if found.map.empty:
         return None
-    measure = MEASURES[name]
+    measure = found.measure or MEASURES[name]
     shown = found.map.assign(layer=found.map["layer"].astype(int), size=found.map["shape"].map(size_text))
     left_out = found.n_matrices - len(shown)
     notes = (f"{count(left_out, 'smaller matrix', 'smaller matrices')} left out: the map holds {ROLES} rows.",) if left_out else ()
@@ -183,24 +179,6 @@ def show_map(run: RunInfo, spec: FigureSpec) -> None:
     st.session_state["_map"] = (key, spec.data["tensor"].tolist())
     st.plotly_chart(figure, config=dict(PLOTLY_CONFIG), alt=spec.sentence, key=key, on_select=_choose, selection_mode="points")
     _below(spec, " Click a cell to open its tensor.")
-
-
-def clickable(spec: FigureSpec) -> Any:
-    """The map with an unseen point on every cell: a page hears of clicks on points only."""
-    import plotly.graph_objects as go
-
-    figure: Any = to_plotly(spec)
-    [heat] = figure.data
-    places = [(x, y, text, row[0]) for y, texts, rows in zip(heat.y, heat.hovertext, heat.customdata, strict=True)
-              for x, text, row in zip(heat.x, texts, rows, strict=True) if row[0] >= 0]  # fmt: skip
-    xs, ys, texts, rows = (list(column) for column in zip(*places, strict=True))
-    heat.hoverinfo = "skip"
-    unseen = {"marker": {"opacity": 0}}
-    marker = {"symbol": "square", "size": 18, "opacity": 0}
-    common = {"hovertext": texts, "hoverinfo": "text", "showlegend": False, "selected": unseen, "unselected": unseen}
-    figure.add_trace(go.Scatter(x=xs, y=ys, customdata=[[row] for row in rows], mode="markers", marker=marker, **common))
-    figure.update_layout(height=max(360, 120 + 26 * len(set(ys))), hoverdistance=-1, margin={"t": 10})
-    return figure
 
 
 def _choose() -> None:

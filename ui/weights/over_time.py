@@ -14,15 +14,25 @@ from store import Filter, Order, RunInfo, StoreError
 from ui import data
 from ui.charts import show_figure, show_spec
 from ui.links import RUN_PAGE, START_PAGE, run_query
+from ui.runs import readable, run_label
 from ui.weights.rows import info_of, tensor_rows
-from ui.weights.runs import TIMELINE, missing, readable, run_label, series_with
+from ui.weights.runs import TIMELINE, missing, series_with
 from ui.words import plain
 
-FIGURES = (("schedule", "Beside the cubic schedule"), ("pq_index", "PQ Index over steps"), ("change", "Change by layer"))
-COLUMNS = (
-    "tensor", "step", "layer", "kind", "zero_share", "near_zero_share", "below_share", "pq_index", "relative_change", "n_new_zero",
-    "n_revived",
+FIGURES = (
+    ("schedule", "Beside the cubic schedule"), ("likeness", "Likeness to the checkpoint before"), ("pq_index", "PQ Index over steps"),
+    ("change", "Change by layer"),
 )  # fmt: skip
+COLUMNS = (
+    "tensor", "step", "layer", "kind", "zero_share", "near_zero_share", "below_share", "pq_index", "relative_change", "mask_overlap",
+    "cosine", "norm_ratio", "n_new_zero", "n_revived",
+)  # fmt: skip
+ORDERS = {
+    "change": Order("relative_change", descending=True), "mask overlap": Order("mask_overlap"), "cosine": Order("cosine"),
+    "norm ratio": Order("norm_ratio", descending=True), "new zeros": Order("n_new_zero", descending=True),
+    "revived": Order("n_revived", descending=True),
+}  # fmt: skip
+"""What the tensors of a step can be ordered by, those that changed most first."""
 
 
 def show_series(run: RunInfo | None) -> None:
@@ -51,6 +61,10 @@ def show_series(run: RunInfo | None) -> None:
     for slug, title in FIGURES:
         with st.container(border=True):
             show_figure(found, slug, title)
+    facts = found.provenance.get("facts") or {}
+    for said in (*facts.get("values", ()), facts.get("left_out")):
+        if said:
+            st.caption(plain(said))
 
 
 def marked(run: RunInfo, spec: FigureSpec) -> FigureSpec:
@@ -76,13 +90,14 @@ def _changed(run: RunInfo | None, found: RunInfo) -> None:
         names = [str(step) for step in steps]
         jumps = [row["step"] for row in found.summaries.get("timeline_jumps", []) if row["is_abrupt"]]
         first = names.index(str(jumps[0])) if jumps else len(names) - 1
+        by = st.selectbox("Measure", list(ORDERS), key="by", bind="query-params", width=160)
         step = st.selectbox("Step", names, first, key="step", bind="query-params", width=140)
     tensor_rows(
         found,
         info_of(found, "timeline_tensors", COLUMNS),
         run,
         where=(Filter("step", "=", int(step)),),
-        order_by=(Order("relative_change", descending=True),),
+        order_by=(ORDERS[by],),
         key="series-tensors",
         nothing="This checkpoint has no tensors.",
     )

@@ -8,15 +8,15 @@ import streamlit as st
 
 from store import Filter, Order, RunInfo
 from ui import data
-from ui.links import NEURON_PAGE, NEURONS_PAGE, RUN_PAGE, run_query
-from ui.neurons.queries import ask
+from ui.data import ask
+from ui.links import NEURON_PAGE, NEURONS_PAGE
+from ui.neighbours import show_heads
 from ui.neurons.units import Unit, sites
-from ui.neurons.words import short
+from ui.runs import HEADS, NEURONS, beside, reference_of
 from ui.tables import column_config, readable
 from ui.weights.charts import Row
 from ui.weights.rows import info_of
-from ui.weights.runs import HEADS, NEURONS, beside, reference_of
-from ui.words import code, count, percent, plain
+from ui.words import code, count, percent, plain, short
 
 _NUMBERS = (
     ("zero_share", "Exact zeros"), ("near_zero_share", "Near zeros"), ("rms", "Root mean square"), ("max_abs", "Largest |w|"),
@@ -175,16 +175,6 @@ def _neurons(run: RunInfo, row: Row) -> None:
 
 
 def _heads(run: RunInfo, row: Row) -> None:
-    measured = beside(run, HEADS)
-    heads = _n_heads(measured, row) if measured is not None else 0
-    if measured is None or not heads:
-        st.caption("It belongs to an attention part. Which of its lines are which head is told once the model's heads have been measured:")
+    if row["layer"] is None or not show_heads(run, int(row["layer"]), row["tensor"]):
+        st.caption("It belongs to an attention part. Its heads are told once they have been measured:")
         st.code(data.command(HEADS, reference_of(run)), language="bash", wrap_lines=True)
-        return
-    st.markdown(f"It belongs to the attention of layer {int(row['layer'])}, which has {count(heads, 'head')} of queries.")
-    st.page_link(RUN_PAGE, label=f"Heads of {plain(measured.model)}", icon=":material/analytics:", query_params=run_query(measured) | {
-        "table": "heads", "where": "layer", "is": "is", "value": str(int(row["layer"]))})  # fmt: skip
-
-
-def _n_heads(measured: RunInfo, row: Row) -> int:
-    return int(ask(measured, "count", "heads", where=(Filter("layer", "=", int(row["layer"])),))) if row["layer"] is not None else 0

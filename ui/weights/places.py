@@ -10,8 +10,8 @@ import streamlit as st
 
 from analysis.spec import UserError
 from store import Filter, RunInfo
-from ui.neurons.queries import ask
-from ui.weights.rows import tensor_query
+from ui.data import ask, first_row
+from ui.links import tensor_query
 from ui.words import plain
 
 _JUMP = "tensor_jump"
@@ -37,15 +37,7 @@ def row_of(run: RunInfo, tensor: str) -> Mapping[str, Any] | None:
     frame = ask(run, "read", "tensors", where=(Filter("tensor", "=", tensor),), limit=1)
     if frame.empty:
         frame = ask(run, "read", "tensors", where=(Filter("tied", "contains", tensor),), limit=1)
-    return as_row(frame)
-
-
-def as_row(frame: Any) -> dict[str, Any] | None:
-    """The first row of a frame, missing values as None; None where it has none."""
-    if frame.empty:
-        return None
-    there = frame.notna().iloc[0]
-    return {str(name): value if there[name] else None for name, value in frame.astype(object).iloc[0].items()}
+    return first_row(frame)
 
 
 def neighbours(run: RunInfo, row: Mapping[str, Any]) -> Neighbours:

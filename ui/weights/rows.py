@@ -10,10 +10,11 @@ import streamlit as st
 
 from store import Derived, Filter, Order, RunInfo, TableInfo
 from ui import data
-from ui.links import TENSOR_PAGE
-from ui.neurons.python import copy_as_python
-from ui.neurons.queries import ask
+from ui.data import ask
+from ui.links import TENSOR_PAGE, tensor_query
+from ui.notes import LABEL, insert_labels, label_heading, of_tensor
 from ui.paging import asked_page
+from ui.python import copy_as_python
 from ui.tables import column_config, readable
 from ui.words import plain
 
@@ -70,8 +71,11 @@ def tensor_rows(
     tensors = frame[named].tolist()
     said = f"Tensors {(page - 1) * PER_PAGE + 1:,} to {min(page * PER_PAGE, found):,} of {found:,}."
     shown, headings = sized(frame[[column.name for column in info.columns]], info)
+    drawn = readable(shown, headings)
+    if home is not None:
+        insert_labels(drawn, 1, [of_tensor(home, one) for one in tensors])
     event = st.dataframe(
-        readable(shown, headings), hide_index=True, column_config=_pinned(headings), height="content", placeholder="—",
+        drawn, hide_index=True, column_config=_pinned(headings), height="content", placeholder="—",
         alt=f"One row per tensor. {said}", key=f"{key}-{hash((run.id, where, order_by, page))}", on_select="rerun",
         selection_mode="single-cell",
     )  # fmt: skip
@@ -87,7 +91,7 @@ def tensor_rows(
 
 
 def _pinned(info: TableInfo) -> Mapping[str, Any]:
-    made = column_config(info)
+    made = column_config(info) | {LABEL: label_heading()}
     first = info.columns[0]
     return made | {first.name: st.column_config.TextColumn("tensor", help=plain(first.comment), pinned=True, width=290)}
 
@@ -95,8 +99,3 @@ def _pinned(info: TableInfo) -> Mapping[str, Any]:
 def open_tensor(run: RunInfo, tensor: str) -> None:
     """Go to the page of a tensor."""
     st.switch_page(TENSOR_PAGE, query_params=tensor_query(run, tensor))
-
-
-def tensor_query(run: RunInfo, tensor: str) -> dict[str, str]:
-    """The address of a tensor's page."""
-    return {"run": run.id, "tensor": tensor}

@@ -9,7 +9,8 @@ import streamlit as st
 from analysis import find_analysis
 from store import RunInfo
 from ui.links import RUN_PAGE, WEIGHTS_PAGE, run_query
-from ui.weights.runs import DIFF, RATIOS, SPARSITY, SPECTRUM, TIMELINE
+from ui.runs import WEIGHTS
+from ui.weights.runs import DIFF, RATIOS, SPECTRUM, TIMELINE
 from ui.weights.verdict import claim_words
 from ui.weights.view import OTHER, SERIES
 from ui.words import count, percent, plain
@@ -22,7 +23,7 @@ def weights_say(newest: Mapping[str, RunInfo]) -> None:
     if not lines:
         return
     st.header("What its weights say", anchor="weights")
-    whole = found.get(SPARSITY)
+    whole = found.get(WEIGHTS)
     for slug, words in lines.items():
         told, link = st.columns((6, 1), vertical_alignment="center")
         told.markdown(words)
@@ -31,7 +32,7 @@ def weights_say(newest: Mapping[str, RunInfo]) -> None:
                 st.page_link(RUN_PAGE, label="Its run", icon=":material/analytics:", query_params=run_query(found[slug]), width="content")
             else:
                 query = run_query(whole) | _VIEWS.get(slug, {})
-                label = "All tensors" if slug == SPARSITY else "Show"
+                label = "All tensors" if slug == WEIGHTS else "Show"
                 st.page_link(WEIGHTS_PAGE, label=label, icon=":material/grid_on:", query_params=query, width="content")
 
 
@@ -74,7 +75,7 @@ def _series(run: RunInfo) -> str:
 
 
 _SAYS: Mapping[str, Callable[[RunInfo], str]] = {
-    SPARSITY: _sparsity,
+    WEIGHTS: _sparsity,
     SPECTRUM: _spectrum,
     RATIOS: _ratios,
     DIFF: _diff,

@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from store import Filter, RunInfo
+from ui.data import ask
 from ui.links import TENSOR_PAGE
-from ui.neurons.queries import ask
 from ui.weights.rows import tensor_query
 from ui.weights.view import ALONG_INPUT, PATTERN
 from ui.words import code, count, percent, plain
