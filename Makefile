@@ -6,7 +6,7 @@ PORT ?= 8501
 export WANDB_MODE := disabled
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test check serve browser bench clean
+.PHONY: setup demo test check serve browser bench profile check-gpu clean
 
 setup: .venv/installed
 
@@ -44,10 +44,17 @@ check: .venv/installed-dev
 browser:
 	@command -v chromium >/dev/null && command -v pdffonts >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium poppler-utils >/dev/null; }
 
+# Every benchmark beside its peers, into docs/benchmarks.md. QUICK=1: within 40 minutes on two cores. Interrupted, the same command goes on.
 bench: .venv/installed-dev
-	$(BIN)/python -m benchmarks.capture
-	$(BIN)/python -m benchmarks.pages
-	$(BIN)/python -m benchmarks.serve
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
+
+# Where the time of a benchmark goes: make profile WHAT=capture
+profile: .venv/installed-dev
+	$(BIN)/python -m benchmarks.profiling $(WHAT) $(ARGS)
+
+# Statistics on a GPU held against the processor's, and their times. Without a GPU it says so and is content.
+check-gpu: setup
+	$(BIN)/python -m benchmarks.check_gpu $(ARGS)
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv .bench results

@@ -9,7 +9,15 @@ import importlib
 import os
 
 from analysis import waiting as waiting
+from analysis.attention.head_examples import HEAD_EXAMPLES
+from analysis.attention.head_patterns import HEAD_PATTERNS
 from analysis.attention.head_sparsity import HEAD_SPARSITY
+from analysis.attention.head_weights import HEAD_WEIGHTS
+from analysis.latents.coding_rates import CODING_RATES
+from analysis.latents.latent_attribution import LATENT_ATTRIBUTION
+from analysis.latents.latent_examples import LATENT_EXAMPLES
+from analysis.latents.sae_quality import SAE_QUALITY
+from analysis.latents.sae_train import SAE_TRAIN
 from analysis.neurons.neuron_activity import NEURON_ACTIVITY
 from analysis.neurons.neuron_correlation import NEURON_CORRELATION
 from analysis.neurons.neuron_weights import NEURON_WEIGHTS
@@ -17,6 +25,8 @@ from analysis.quality.task_loss import TASK_LOSS
 from analysis.sensitivity.allocation import ALLOCATION
 from analysis.sensitivity.essential_sparsity import ESSENTIAL_SPARSITY
 from analysis.sensitivity.matrix_sensitivity import MATRIX_SENSITIVITY
+from analysis.sensitivity.measured_gain import MEASURED_GAIN
+from analysis.sensitivity.plane import SPARSITY_PLANE
 from analysis.spec import Analysis, UnknownName
 from analysis.weights.checkpoint_diff import CHECKPOINT_DIFF
 from analysis.weights.checkpoint_timeline import CHECKPOINT_TIMELINE
@@ -44,10 +54,20 @@ ANALYSES: tuple[Analysis, ...] = (
     NEURON_WEIGHTS,
     NEURON_CORRELATION,
     HEAD_SPARSITY,
+    HEAD_PATTERNS,
+    HEAD_EXAMPLES,
+    HEAD_WEIGHTS,
+    SAE_TRAIN,
+    SAE_QUALITY,
+    LATENT_EXAMPLES,
+    LATENT_ATTRIBUTION,
+    CODING_RATES,
     TASK_LOSS,
     ESSENTIAL_SPARSITY,
     MATRIX_SENSITIVITY,
     ALLOCATION,
+    SPARSITY_PLANE,
+    MEASURED_GAIN,
     *_extra(),
 )
 

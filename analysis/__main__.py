@@ -1,4 +1,4 @@
-"""Command line: list, describe, run, jobs, runs, export, export-masks, export-model, glossary, serve. What scripts and clusters use, too.
+"""Command line: list, describe, run, jobs, runs, export, export-masks, export-model, sql, labels, glossary, serve. Scripts use it, too.
 
 Progress goes to stderr; the last line of ``run`` and ``export`` on stdout is the path of the file made.
 """
@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from analysis import ANALYSES, find_analysis
-from analysis.commands import add_commands, add_queue_flags, add_trust_flags, run
+from analysis.commands import add_commands, add_executor_flags, add_queue_flags, add_trust_flags, run
+from analysis.data_commands import add_data
 from analysis.export_commands import add_exports
+from analysis.figure_commands import add_export
 from analysis.live.command import add_live
 from analysis.models.inputs import DATA_WORDS
 from analysis.spec import EVIDENCE_WORDS, Analysis, Setting, UserError, settings_of
-from figures.spec import SUFFIXES, FigureError
+from analysis.store_commands import add_store_commands
+from figures.spec import FigureError
 from store import StoreError
 
 DEFAULT_STORE = "results"
@@ -43,10 +46,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m analysis", description="Which parts of this model matter?")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    one = commands.add_parser("list", help="every analysis, a line each")
+    one = commands.add_parser("list", help="every analysis, or every intervention, a line each")
+    one.add_argument("--interventions", action="store_true", help="ways of making a model sparser: what each acts on, and what can use it")
     one.set_defaults(command=_list)
 
-    one = commands.add_parser("describe", help="what an analysis measures, its settings, tables and figures")
+    one = commands.add_parser("describe", help="what an analysis measures, its settings, tables and figures; or what an intervention does")
     one.add_argument("slug", metavar="SLUG")
     one.set_defaults(command=_describe)
 
@@ -62,18 +66,19 @@ def parser() -> argparse.ArgumentParser:
     _add_store(one)
     one.set_defaults(command=_runs)
 
-    one = commands.add_parser("export", help="draw a figure of a run to a file")
-    one.add_argument("run", metavar="RUN", help="run id, the beginning of one, or the path of a sealed file")
-    one.add_argument("figure", metavar="FIGURE", help="slug of the figure (describe lists them)")
-    one.add_argument("--to", required=True, type=Path, metavar="FILE", help="FILE ending in " + ", ".join(SUFFIXES))
-    _add_store(one)
-    one.set_defaults(command=_export)
-
+    add_export(commands, _add_store)
     add_exports(commands, _add_store)
+    add_store_commands(commands, _add_store)
+    add_data(commands, _add_store)
 
     one = commands.add_parser("glossary", help="docs/glossary.md, made from the declarations")
     one.set_defaults(command=_glossary)
 
+    _add_serve(commands)
+    return top
+
+
+def _add_serve(commands: Any) -> None:
     one = commands.add_parser("serve", help="open the dashboard on a store")
     _add_store(one)
     one.add_argument("--port", type=int, default=8501)
@@ -87,8 +92,14 @@ def parser() -> argparse.ArgumentParser:
         help="folders whose models may be opened by typing a path (default: $SPARSESCOPE_FOLDERS, or this folder and, on this machine "
         "only, your home folder)",
     )
+    one.add_argument(
+        "--embed-in",
+        nargs="+",
+        default=[],
+        metavar="ORIGIN",
+        help="other sites whose pages may show units within them, such as https://wiki.example.org (default: none)",
+    )
     one.set_defaults(command=_serve)
-    return top
 
 
 def _add_store(one: argparse.ArgumentParser) -> None:
@@ -108,12 +119,21 @@ def _add_run(slugs: Any, analysis: Analysis) -> None:
     add_trust_flags(one, which)
     if analysis.reads_data:
         one.add_argument("--data", default="python-docs", help=f"{DATA_WORDS} (default: python-docs)")
-    one.add_argument("--with", dest="inputs", action="append", default=[], metavar="ROLE=REF", help="further declared inputs")
+    one.add_argument(
+        "--with",
+        dest="inputs",
+        action="append",
+        default=[],
+        metavar="ROLE=REF",
+        help="further inputs: base=MODEL, run=ID, sae=RUN-OR-FOLDER",
+    )
     one.add_argument("--set", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="a setting (listed below)")
     one.add_argument("--config", type=Path, metavar="FILE.json", help="settings from a file; --set goes before it")
-    one.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    one.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, or auto: shared out over all GPUs, then main memory")
+    one.add_argument("--dtype", default="", help="float32, bfloat16 or float16 (default: as in the files)")
     one.add_argument("--force", action="store_true", help="run again although a sealed run exists")
     add_queue_flags(one)
+    add_executor_flags(one)
     _add_store(one)
     group = one.add_argument_group("settings")
     for s in settings_of(analysis.config):
@@ -129,14 +149,24 @@ def _words(s: Setting) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _list(_: argparse.Namespace) -> int:
+def _list(options: argparse.Namespace) -> int:
+    if options.interventions:
+        from analysis.interventions.catalogue import lines
+
+        print(lines())
+        return 0
     for analysis in ANALYSES:
         print(f"{analysis.slug:20} {analysis.kind:8} {analysis.question}")
     return 0
 
 
 def _describe(options: argparse.Namespace) -> int:
-    print(describe(find_analysis(options.slug)))
+    from analysis.interventions import catalogue
+
+    if any(entry.slug == options.slug for entry in catalogue.INTERVENTIONS):
+        print(catalogue.describe(catalogue.find_intervention(options.slug)))
+    else:
+        print(describe(find_analysis(options.slug)))
     return 0
 
 
@@ -160,18 +190,6 @@ def _runs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
-    from analysis.drawing import draw
-    from figures.export import export
-    from store import Store
-
-    store = Store(options.store)
-    info = store.find(options.run)
-    spec, provenance = draw(store, info, options.figure)
-    print(export(spec, options.to, provenance))
-    return 0
-
-
 def _glossary(_: argparse.Namespace) -> int:
     from analysis.glossary import glossary
 
@@ -182,7 +200,9 @@ def _glossary(_: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from ui.serve import serve_command
 
-    argv, environment = serve_command(options.store, options.port, options.address, open_browser=options.open, folders=options.folders)
+    argv, environment = serve_command(
+        options.store, options.port, options.address, open_browser=options.open, folders=options.folders, embed_in=options.embed_in
+    )
     print(f"The dashboard is at http://{options.address}:{options.port}; Ctrl-C stops it.", flush=True)
     return subprocess.run(argv, env=environment, check=False).returncode
 

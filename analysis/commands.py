@@ -42,7 +42,7 @@ def add_commands(commands: Any, add_store: Callable[[argparse.ArgumentParser], N
     which = one.add_mutually_exclusive_group(required=True)
     which.add_argument("model", nargs="?", metavar="MODEL", help="as in run --model")
     add_trust_flags(one, which)
-    one.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    one.add_argument("--device", default="cpu", help="cpu (default), cuda, or auto for all GPUs")
     add_queue_flags(one)
     add("job", "do a job of the queue in this process (started by the others)", _job, job)
 
@@ -51,6 +51,15 @@ def add_queue_flags(one: argparse.ArgumentParser) -> None:
     """Flags of every command that does work."""
     one.add_argument("--detach", action="store_true", help="go on in the background; prints the id of the job")
     one.add_argument("--now", action="store_true", help="do not wait for running jobs")
+
+
+def add_executor_flags(one: argparse.ArgumentParser) -> None:
+    """Who computes. No flag of these changes what is asked."""
+    one.add_argument(
+        "--workers", metavar="N", help="processes that compute beside this one, or auto: as many as fit (default: 1, this one)"
+    )
+    one.add_argument("--executor", default="local", metavar="WHERE", help="local (default), or ray: workers on a Ray cluster")
+    one.add_argument("--address", default="", metavar="HOST:PORT", help="of the Ray cluster: auto, host:port or ray://host:port")
 
 
 def add_trust_flags(one: argparse.ArgumentParser, which: Any) -> None:
@@ -91,8 +100,12 @@ def run(options: argparse.Namespace) -> int:
             _settings(options, analysis),
             inputs=dict(pair.partition("=")[::2] for pair in options.inputs),
             device=options.device,
+            dtype=options.dtype,
             force=options.force,
             now=options.now,
+            executor=options.executor,
+            workers=options.workers,
+            address=options.address,
         )
         return _work(options, spec)
 

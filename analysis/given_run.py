@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.spec import UserError
@@ -26,11 +27,17 @@ class GivenRun:
     read: Callable[[str], Any] = field(repr=False)
     """From a table's name to its rows, as a data frame."""
     dtype: str = ""
+    find_files: Callable[[], Path | None] = field(default=lambda: None, repr=False)
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """Part of the key of what is made from it: a sealed run never changes."""
         return {RUN: self.id}
+
+    @property
+    def files(self) -> Path | None:
+        """The folder of its files that are no tables; None where it has none. Raises a sentence where they were not copied with it."""
+        return self.find_files()
 
     def must_be_of(self, slug: str, subject: Any) -> None:
         """Raise `UserError` unless it is a run of that analysis on these weights."""
@@ -48,4 +55,5 @@ def given_run(store: Store, ref: str) -> GivenRun:
     """The run of that id, of the beginning of one, or of that path."""
     info = store.find(ref)
     provenance = store.provenance(info)
-    return GivenRun(info.id, info.slug, str(provenance["model_label"]), provenance, lambda table: store.read(info, table))
+    label = str(provenance["model_label"])
+    return GivenRun(info.id, info.slug, label, provenance, lambda table: store.read(info, table), find_files=lambda: store.files(info))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from analysis.spec import Analysis, settings_of
 
@@ -47,6 +48,42 @@ def glossary(analyses: Sequence[Analysis]) -> str:
             lines += ["| column | type | means |", "|---|---|---|"]
             lines += [f"| `{c.name}` | {c.type} | {_cell(c.comment)} |" for c in table.columns]
     return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A column of a table, as every analysis that fills the table declares it."""
+
+    table: str
+    column: str
+    type: str
+    unit: str
+    means: str
+    """Meaning, unit, range and evidence, as the sealed file says them."""
+    analyses: tuple[str, ...]
+    """Slugs of those that declare it."""
+
+
+def entries(analyses: Sequence[Analysis]) -> list[Entry]:
+    """Every declared column once, tables and columns in the order of their declaration."""
+    found: dict[tuple[str, str], Entry] = {}
+    for analysis in analyses:
+        for table in analysis.tables:
+            for c in table.columns:
+                before = found.get((table.name, c.name))
+                slugs = (*(before.analyses if before else ()), analysis.slug)
+                found[table.name, c.name] = Entry(table.name, c.name, c.type, c.unit, before.means if before else c.comment, slugs)
+    tables = list(dict.fromkeys(one.table for one in found.values()))
+    return sorted(found.values(), key=lambda one: tables.index(one.table))
+
+
+def table_meanings(analyses: Sequence[Analysis]) -> dict[str, str]:
+    """What each table holds, in the words of the first analysis that declares it."""
+    found: dict[str, str] = {}
+    for analysis in analyses:
+        for table in analysis.tables:
+            found.setdefault(table.name, table.meaning)
+    return found
 
 
 def _cell(text: str) -> str:

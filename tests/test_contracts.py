@@ -13,7 +13,7 @@ from analysis.glossary import glossary
 from analysis.runner import layout_of, run, run_key
 from analysis.spec import BadConfig, make_config, settings_of
 from store import Store
-from tests.toy import TOY, FakeSubject, ToyConfig
+from tests.toy import TOY, FakeSubject, ToyConfig, make_run
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY = [*ANALYSES, TOY]
@@ -87,7 +87,7 @@ def test_flags_and_help_come_from_the_declaration(analysis, capsys, monkeypatch)
 def test_every_file_of_questions_is_registered():
     """A file that makes an Analysis but stands in no list would never be met."""
     made = set()
-    for folder in ("weights", "neurons", "attention", "quality", "sensitivity"):
+    for folder in ("weights", "neurons", "attention", "latents", "quality", "sensitivity"):
         for path in (ROOT / "analysis" / folder).glob("*.py"):
             tree = ast.parse(path.read_text())
             made |= {
@@ -168,6 +168,12 @@ def test_a_new_analysis_gets_its_sealed_file_with_comments_from_one_file(tmp_pat
     assert comments["share"] == TOY.table("layers")["share"].comment
     assert run(TOY, {"model": FakeSubject()}, ToyConfig(), store).id == info.id, "the store is the cache"
     assert run(TOY, {"model": FakeSubject()}, ToyConfig(), store, force=True).id != info.id
+
+
+def test_the_newest_run_is_first_also_of_those_of_one_second(tmp_path):
+    store = Store(tmp_path)
+    made = [make_run(store, n_layers=layers).id for layers in (2, 3, 4, 5, 6)]
+    assert [one.id for one in store.runs()] == made[::-1]
 
 
 def test_what_a_killed_clearing_left_goes_when_the_run_is_asked_for_again(tmp_path):
