@@ -1,6 +1,7 @@
 """Arrows point one way: which package may import what."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,10 @@ def test_modules_and_pages_stay_small_enough_to_see(path):
     place = str(path.relative_to(ROOT))
     limit = 80 if place.startswith("pages/") else 300
     assert len(path.read_text().splitlines()) <= limit
+
+
+def test_every_pin_is_a_version_of_the_registry():
+    """A path on the machine that wrote it down would fail on every other one."""
+    for name in ("constraints.txt", "requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            assert re.fullmatch(r"(#.*|-[rc] [\w.-]+|[\w.-]+==[\w.+]+|)", line), f"{name}: {line}"
