@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.attention.looked_at import top_tokens
 from analysis.attention.patterns_tables import HEADS as PATTERN_HEADS
 from store import Filter, Store
 from tests.attention_run import make_examples, make_heads, make_patterns
@@ -21,7 +22,6 @@ from ui.attention.measures import OF_PATTERNS, pattern_measures
 from ui.attention.patterns import NO_WORD
 from ui.attention.similar import neighbours, tree_figure
 from ui.attention.thumbnails import thumbnails_spec
-from ui.attention.tokens import top_tokens
 from ui.attention.view import View
 from ui.attention.windows import Window, strip_of
 

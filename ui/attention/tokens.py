@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import streamlit as st
 
+from analysis.attention.looked_at import FEWEST, Tokens, top_tokens
 from store import RunInfo
 from ui.attention.heads import Head
 from ui.data import ask
 from ui.tables import shown_text
 from ui.words import count, percent, plain
 
-Frame = Any
-Tokens = Mapping[int, Sequence[str]]
-FEWEST = 2
-"""Queries of a token below which how sharply it looks says little."""
 STOPS = (5, 10, 20, 50, 100, 200, 500)
-
-
-def top_tokens(rows: Frame, queries: Tokens, keys: Tokens) -> tuple[Frame, Frame]:
-    """By token, most first: what share of all attention falls on it and at how many positions it was seen; and the mean largest weight of
-    its queries, and how many there are. ``rows`` of `head_examples`; ``queries``, ``keys``: the tokens of each window."""
-    import pandas as pd
-
-    received: dict[str, float] = {}
-    sharpest: dict[str, list[float]] = {}
-    for window, query, at, weights in zip(rows["window"], rows["query"], rows["keys"], rows["weights"], strict=True):
-        for key, weight in zip(at, weights, strict=True):
-            token = keys[window][int(key)]
-            received[token] = received.get(token, 0.0) + float(weight) / len(rows)
-        sharpest.setdefault(queries[window][int(query)], []).append(max(map(float, weights), default=0.0))
-    places: dict[str, int] = {}
-    for window in set(rows["window"]):
-        for token in keys[window]:
-            places[token] = places.get(token, 0) + 1
-    looked = sorted(received.items(), key=lambda one: (-one[1], one[0]))
-    means = {token: sum(values) / len(values) for token, values in sharpest.items() if len(values) >= FEWEST}
-    told = sorted(means.items(), key=lambda one: (-one[1], one[0]))
-    names = ("token", "attention")
-    at = pd.DataFrame(looked, columns=names).assign(positions=[places[token] for token, _ in looked])
-    return at, pd.DataFrame(told, columns=names).assign(queries=[len(sharpest[token]) for token, _ in told])
 
 
 def show_tokens(examples: RunInfo, head: Head, queries: Tokens, keys: Tokens) -> None:
