@@ -57,10 +57,10 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
 if view == ONE:
     show_totals(run)
     sources = sources_of(run)
-    name, measure = measure_control(sources)
+    measure = measure_control(sources)
     tensors = shown_of(run, measure, sources[measure.slug])
-    show_treemap(run, treemap_spec(run, name, tensors))
-    drawn = map_spec(run, name, tensors)
+    show_treemap(run, treemap_spec(run, tensors))
+    drawn = map_spec(run, tensors)
     if drawn is None:
         st.caption("None of its matrices lies in a numbered block, so there is no map of layers; the table has them all.")
     else:

@@ -26,14 +26,20 @@ def _of(shown: Any, provenance: Mapping[str, Any]) -> str:
     return f"{len(shown):,} checkpoints of {provenance['model_label']}, {int(shown['n_weights'].iloc[-1]):,} weights of matrices"
 
 
+def _melted(shown: Any, names: Mapping[str, str], what: str, value: str, nothing: str = "") -> Any:
+    """One row per step and column of ``names``, under its words; raises `NothingToDraw` with ``nothing`` where no value is known."""
+    data = shown.melt(["step"], list(names), what, value).dropna(subset=[value]).reset_index(drop=True)
+    if data.empty and nothing:
+        raise NothingToDraw(nothing)
+    return data.assign(**{what: data[what].map(names)})
+
+
 def draw_sparsity(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Shares of zeros, near zeros and weights below the threshold, over steps."""
     shown, facts = _matrices(rows), provenance["facts"]
-    data = shown.melt(["step", "n_weights"], list(_SHARES), "measure", "share")
-    data["measure"] = data["measure"].map(_SHARES)
     return FigureSpec(
         kind="line",
-        data=data.reset_index(drop=True),
+        data=_melted(shown, _SHARES, "measure", "share"),
         x=_steps(shown),
         y=Axis("share", "Weights", "share of the matrices", bounds=(0.0, 1.0)),
         series=Series("measure", "Weights that are", tuple(_SHARES.values())),
@@ -52,11 +58,9 @@ def draw_schedule(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     if shown["cubic_share"].isna().all():
         raise NothingToDraw(f"zeros follow no pruning schedule here: {facts['schedule_words']}")
     names = {"zero_share": "this series", "cubic_share": "cubic schedule"}
-    data = shown.melt(["step"], list(names), "what", "share")
-    data["what"] = data["what"].map(names)
     return FigureSpec(
         kind="line",
-        data=data.reset_index(drop=True),
+        data=_melted(shown, names, "what", "share"),
         x=_steps(shown),
         y=Axis("share", "Exact zeros", "share of the matrices", bounds=(0.0, 1.0)),
         series=Series("what", "Zeros of", tuple(names.values())),
@@ -70,13 +74,10 @@ def draw_pq_index(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Mean PQ Index over steps, of all weights and of those that are not zero."""
     shown, facts = _matrices(rows), provenance["facts"]
     names = {"pq_index": "all weights", "pq_index_kept": "weights that are not zero"}
-    data = shown.melt(["step"], list(names), "what", "index").dropna(subset=["index"])
-    if data.empty:
-        raise NothingToDraw("all weights of all checkpoints are zero, and a PQ Index is of something that is not.")
-    data["what"] = data["what"].map(names)
+    nothing = "all weights of all checkpoints are zero, and a PQ Index is of something that is not."
     return FigureSpec(
         kind="line",
-        data=data.reset_index(drop=True),
+        data=_melted(shown, names, "what", "index", nothing),
         x=_steps(shown),
         y=Axis("index", "PQ Index"),
         series=Series("what", "PQ Index of", tuple(names.values())),
@@ -148,13 +149,10 @@ def draw_likeness(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
         "cosine": "cosine",
         "norm_ratio": "norm / norm before",
     }
-    data = shown.melt(["step"], list(names), "what", "value").dropna(subset=["value"])
-    if data.empty:
-        raise NothingToDraw("no matrix of the series has one like it in the checkpoint before, so that nothing is compared.")
-    data["what"] = data["what"].map(names)
+    nothing = "no matrix of the series has one like it in the checkpoint before, so that nothing is compared."
     return FigureSpec(
         kind="line",
-        data=data.reset_index(drop=True),
+        data=_melted(shown, names, "what", "value", nothing),
         x=_steps(shown),
         y=Axis("value", "Likeness"),
         series=Series("what", "Measure", tuple(names.values())),

@@ -126,7 +126,7 @@ def test_points_of_the_map_are_in_step_with_the_rows_they_open(shown, monkeypatc
     monkeypatch.setattr(maps, "ask", asking(shown.store))
     found = maps.shown_of(shown.half, MEASURES["zeros"], None)
     assert (found.n_tensors, found.n_matrices) == (17, 13)
-    spec = maps.map_spec(shown.half, "zeros", found)
+    spec = maps.map_spec(shown.half, found)
     points = clickable(spec).data[1]
     for x, y, (row,) in zip(points.x, points.y, points.customdata, strict=True):
         assert f".{x}." in spec.data["tensor"][row]
@@ -202,8 +202,8 @@ def test_many_tensors_are_thinned_to_the_largest_and_that_is_said(shown, monkeyp
     monkeypatch.setattr(maps, "ROLES", 2)
     found = maps.shown_of(shown.half, MEASURES["zeros"], None)
     assert (len(found.tree), found.n_tensors) == (4, 17)
-    assert "n = 4 of 17 tensors" in maps.treemap_spec(shown.half, "zeros", found).sentence
-    drawn = maps.map_spec(shown.half, "zeros", found)
+    assert "n = 4 of 17 tensors" in maps.treemap_spec(shown.half, found).sentence
+    drawn = maps.map_spec(shown.half, found)
     assert set(drawn.data["place"]) == {"mlp.up_proj.weight", "mlp.down_proj.weight"}
     assert drawn.data["layer"].nunique() == N_LAYERS, "fewer matrices, but those in every layer"
     assert "7 smaller matrices left out: the map holds 2 rows" in drawn.notes[0]
@@ -215,7 +215,7 @@ def test_two_towers_with_the_same_matrices_do_not_hide_each_other(shown):
     names = [f"{tower}.layers.0.fc.weight" for tower in ("encoder", "decoder")]
     frame = pd.DataFrame({"tensor": names, "layer": [0, 0], "role": "fc.weight", "shape": [[2, 2]] * 2, "n_weights": 4, "n_rows": 2,
                           "structure": "dense", "value": [0.1, 0.2]})  # fmt: skip
-    spec = maps.map_spec(shown.half, "zeros", maps.Shown(frame, maps.largest_roles(frame), 2, 2))
+    spec = maps.map_spec(shown.half, maps.Shown(frame, maps.largest_roles(frame), 2, 2, MEASURES["zeros"]))
     assert spec.data["place"].tolist() == ["encoder.layers.*.fc.weight", "decoder.layers.*.fc.weight"]
 
 
@@ -503,8 +503,8 @@ def every_spec(shown):
     tensor = (Filter("tensor", "=", DEAD),)
     row = data.first_row(read(shown.half, "tensors", where=tensor))
     found = maps.shown_of(shown.half, MEASURES["zeros"], None)
-    yield maps.treemap_spec(shown.half, "zeros", found)
-    yield maps.map_spec(shown.half, "zeros", found)
+    yield maps.treemap_spec(shown.half, found)
+    yield maps.map_spec(shown.half, found)
     yield charts.histogram_spec(row, read(shown.half, "tensor_histograms", where=tensor), 1e-3)
     yield charts.thumbnail_spec(row, read(shown.half, "tensor_tiles", where=tensor))
     yield charts.profile_spec(row, read(shown.half, "tensor_rows", where=tensor), "row", "zero_share")

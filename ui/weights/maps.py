@@ -13,7 +13,7 @@ from figures.spec import Axis, FigureError, FigureSpec, Series
 from store import Filter, Order, RunInfo
 from ui.charts import clickable, export_menu
 from ui.data import ask
-from ui.weights.measures import MEASURES, OF_TENSORS, Measure
+from ui.weights.measures import OF_TENSORS, Measure
 from ui.weights.rows import OPEN, size_text
 from ui.weights.view import DERIVE
 from ui.words import count, plain
@@ -43,8 +43,8 @@ class Shown:
     n_tensors: int
     n_matrices: int
     """In blocks, drawn or not."""
-    measure: Measure | None = None
-    """The variant shown; None for the one of that name."""
+    measure: Measure
+    """The variant shown."""
 
 
 def shown_of(run: RunInfo, measure: Measure, source: RunInfo | None) -> Shown:
@@ -91,9 +91,9 @@ def block_names(layers: Frame) -> list[str]:
     return [f"layer {int(layer)}" if known else OUTSIDE for layer, known in zip(layers, layers.notna(), strict=True)]
 
 
-def treemap_spec(run: RunInfo, name: str, found: Shown) -> FigureSpec:
+def treemap_spec(run: RunInfo, found: Shown) -> FigureSpec:
     """Every tensor as large as its weights, block by block."""
-    measure, frame, n = found.measure or MEASURES[name], found.tree, found.n_tensors
+    measure, frame, n = found.measure, found.tree, found.n_tensors
     shown = frame.assign(block=block_names(frame["layer"]), size=frame["shape"].map(size_text))
     twice = shown.duplicated(["block", "role"], keep=False)
     shown["name"] = [name.removesuffix(".weight") for name in shown["role"].where(~twice, shown["tensor"])]
@@ -115,11 +115,11 @@ def treemap_spec(run: RunInfo, name: str, found: Shown) -> FigureSpec:
     )
 
 
-def map_spec(run: RunInfo, name: str, found: Shown) -> FigureSpec | None:
+def map_spec(run: RunInfo, found: Shown) -> FigureSpec | None:
     """Layer by matrix; None where no matrix lies in a block."""
     if found.map.empty:
         return None
-    measure = found.measure or MEASURES[name]
+    measure = found.measure
     shown = found.map.assign(layer=found.map["layer"].astype(int), size=found.map["shape"].map(size_text))
     left_out = found.n_matrices - len(shown)
     notes = (f"{count(left_out, 'smaller matrix', 'smaller matrices')} left out: the map holds {ROLES} rows.",) if left_out else ()

@@ -67,8 +67,8 @@ def sources_of(run: RunInfo) -> dict[str, RunInfo]:
     return {WEIGHTS: run} | {slug: one for slug, one in found.items() if one is not None}
 
 
-def measure_control(sources: Mapping[str, RunInfo]) -> tuple[str, Measure]:
-    """What colours the pictures, by its name, with the variant chosen; measures of the analyses that have been run."""
+def measure_control(sources: Mapping[str, RunInfo]) -> Measure:
+    """What colours the pictures, with the variant chosen; measures of the analyses that have been run."""
     names = [name for name, measure in MEASURES.items() if measure.slug in sources]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox("Colour", names, names.index("PQ Index"), key="measure", bind="query-params", width=210)
@@ -80,7 +80,7 @@ def measure_control(sources: Mapping[str, RunInfo]) -> tuple[str, Measure]:
             label = measure.of.capitalize()
             shown = st.selectbox(label, list(variants), key=measure.of, bind="query-params", width=160)
             variant = variants.get(shown)
-    return name, _of_variant(measure, source, variant)
+    return _of_variant(measure, source, variant)
 
 
 def _of_variant(measure: Measure, source: RunInfo, variant: Any) -> Measure:
