@@ -126,13 +126,13 @@ def _row(
     s, e, row, position, first, is_self, plain, special, any_special, sizes, logs, low, high, z, es, ec, n, scratch, found, add, count, dist
 ):
     """Everything that is measured of one row with two or more valid keys."""
-    log_z = math.log(z)
+    most = math.log(n)
     count[ROWS] += 1
     count[PAIRS] += n
-    entropy = max(0.0, log_z - es / z)
+    entropy = min(most, max(0.0, math.log(z) - es / z))  # exponentials of 32 bits let uniform rows end above
     add[ROW.valid_keys] += n
     add[ROW.entropy] += entropy
-    add[ROW.relative_entropy] += entropy / math.log(n)
+    add[ROW.relative_entropy] += entropy / most
     add[ROW.effective_keys] += math.exp(entropy)
     add[ROW.log_position] += math.log(position + 1)
     if _keys(s, e, low, high, first, n, z, es, scratch, add):
