@@ -21,6 +21,7 @@ from analysis.latents.sae_train import SAE_TRAIN
 from analysis.neurons.neuron_activity import NEURON_ACTIVITY
 from analysis.neurons.neuron_correlation import NEURON_CORRELATION
 from analysis.neurons.neuron_weights import NEURON_WEIGHTS
+from analysis.quality.prompt_effect import PROMPT_EFFECT
 from analysis.quality.task_loss import TASK_LOSS
 from analysis.sensitivity.allocation import ALLOCATION
 from analysis.sensitivity.essential_sparsity import ESSENTIAL_SPARSITY
@@ -63,6 +64,7 @@ ANALYSES: tuple[Analysis, ...] = (
     LATENT_ATTRIBUTION,
     CODING_RATES,
     TASK_LOSS,
+    PROMPT_EFFECT,
     ESSENTIAL_SPARSITY,
     MATRIX_SENSITIVITY,
     ALLOCATION,

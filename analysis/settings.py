@@ -31,12 +31,22 @@ def setting(
     le: float | None = None,
     choices: Sequence[Any] | None = None,
     result: bool = True,
+    lines: bool = False,
 ) -> Any:
     """A config field: default, one sentence of help, unit, closed bounds or choices.
 
     ``result=False`` marks a setting that changes speed but no number (a batch size): it is left out of the run key.
+    ``lines``: a text that may have several lines, for which a form has a box.
     """
-    meta = {"help": help, "unit": unit, "ge": ge, "le": le, "choices": tuple(choices) if choices else None, "result": result}
+    meta = {
+        "help": help,
+        "unit": unit,
+        "ge": ge,
+        "le": le,
+        "choices": tuple(choices) if choices else None,
+        "result": result,
+        "lines": lines,
+    }
     return field(default=default, metadata=meta)
 
 
@@ -53,6 +63,7 @@ class Setting:
     le: float | None
     choices: tuple[Any, ...] | None
     result: bool
+    lines: bool
 
     @property
     def range_words(self) -> str:
@@ -109,8 +120,7 @@ def settings_of(config: type) -> tuple[Setting, ...]:
         kind = hints[f.name]
         if isinstance(kind, types.UnionType) or typing.get_origin(kind) is not None:
             raise TypeError(f"{config.__name__}.{f.name}: a setting is an int, float, bool or str, not {kind}")
-        m = f.metadata
-        found.append(Setting(f.name, kind, f.default, m["help"], m["unit"], m["ge"], m["le"], m["choices"], m["result"]))
+        found.append(Setting(f.name, kind, f.default, **f.metadata))
     return tuple(found)
 
 

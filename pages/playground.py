@@ -6,6 +6,7 @@ from ui.links import copy_link
 from ui.playground.asking import answered
 from ui.playground.choices import sides
 from ui.playground.coloured import show_coloured
+from ui.playground.job import job_links
 from ui.playground.layers import show_layers
 from ui.playground.lens import show_lens
 from ui.playground.next_tokens import chosen_tokens, show_next, show_texts
@@ -20,6 +21,7 @@ asked = sides()
 if not asked:
     st.caption("Run reads the prompt with the model, in a process of its own that leaves by itself.")
     st.stop()
+job_links(asked)
 found = answered(asked)
 if found is None:
     st.stop()

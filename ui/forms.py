@@ -153,6 +153,8 @@ def setting_field(analysis: Analysis, one: Setting, given: str | None) -> Any:
         options = [str(choice) for choice in one.choices]
         start = given if given in options else str(one.default)
         chosen = st.selectbox(label, options, options.index(start), key=key)
+    elif one.lines:
+        chosen = st.text_area(label, given if given is not None else str(one.default), key=key, height=90)
     else:
         chosen = st.text_input(label, given if given is not None else str(one.default), key=key)
     st.caption(plain(words))

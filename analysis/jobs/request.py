@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis import find_analysis
 from analysis.executors.choice import LOCAL, RAY, Choice, choose
 from analysis.given_sae import NOT_MODELS, SAE, check_sae
 from analysis.models import BUNDLED, places
@@ -53,6 +52,8 @@ class JobSpec:
         """The analysis asked for."""
         if self.slug is None:
             raise TypeError("an inspection asks for no analysis")
+        from analysis import find_analysis  # the registry is not there yet while an analysis that uses jobs or live models is being read
+
         return find_analysis(self.slug)
 
     @property
@@ -104,6 +105,8 @@ def checked(
     address: str = Choice.address,
 ) -> JobSpec:
     """The request, or the sentence why it cannot be carried out; for a model on a hub, only its form is looked at."""
+    from analysis import find_analysis
+
     analysis = find_analysis(slug)
     choice = choose(analysis, executor, workers, address)
     check_workers(choice, model, device)

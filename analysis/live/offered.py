@@ -31,6 +31,8 @@ NOT_HERE: Mapping[str, str] = {
     "branch-scaling": "it learns a score for every block first",
 }  # fmt: skip
 """By slug the reason; sensitivity runs measure all of them."""
+UNFIT = frozenset({"griffin", "conv-channels"})
+"""Those of them that nothing can be asked of with one prompt, however long it may take: jobs of `prompt_effect` leave out these alone."""
 POINTS = frozenset({"magnitude-2-of-4", "wanda-2-of-4", "relu", "dead-neurons"})
 """Switched on or off: they have no other levels."""
 CALIBRATED = frozenset({

@@ -40,9 +40,9 @@ LENS_DIFFERS = (
 
 
 class Player:
-    """A loaded model that plays."""
+    """A loaded model that plays. ``calibration``: windows that interventions are calibrated on, in place of the usual small text."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, most_tokens: int = MOST_TOKENS, calibration: Any = None) -> None:
         from analysis.capture.attention_places import find_attention
         from analysis.interventions.structure.finding import block_plan
 
@@ -56,9 +56,9 @@ class Player:
             with contextlib.suppress(UserError):  # a model without matrices in a scope has no blocks to be read either
                 self._blocks = tuple(spot.block for spot in block_plan(self._model, self._example).spots if spot.block is not None)
         self._no_lens = why_no_lens(subject, self._blocks)
-        self._holder = Holder(reader, self._places, self._example)
+        self._holder = Holder(reader, self._places, self._example, calibration)
         self._ends = endings(subject) if subject.tokenizer is not None else set()
-        self.most_tokens = min(MOST_TOKENS, reader.most_tokens)
+        self.most_tokens = min(most_tokens, reader.most_tokens)
 
     @property
     def _model(self) -> Any:

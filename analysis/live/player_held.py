@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Holder:
     """Makes one model sparser, again and again; what was calibrated once is kept."""
 
-    def __init__(self, reader: Reader, places: Sequence[Any], example: Any) -> None:
+    def __init__(self, reader: Reader, places: Sequence[Any], example: Any, calibration: Any = None) -> None:
         self._reader, self._subject, self._places, self._example = reader, reader.subject, places, example
+        self._given = calibration
         self._calibrations: dict[frozenset[str], Any] = {}
         self._plan: Any = None
 
@@ -69,10 +70,12 @@ class Holder:
         return self._calibrations[made.needs]
 
     def _calibration_data(self) -> Any:
-        """A small text; of what reads none, the rows that it was opened with."""
+        """What was given, else a small text; of what reads none, the rows that it was opened with."""
         from analysis.models.text import text_windows
 
         subject = self._subject
+        if self._given is not None:
+            return self._given
         if subject.data is not None and subject.data.token_ids is None:
             return subject.data
         limit = min(CALIBRATION_WINDOW, self._reader.most_tokens)

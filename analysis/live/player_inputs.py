@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.live.playing import Play
+from analysis.live.playing import JOB_TOKENS, Play
 from analysis.spec import UserError
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _text(reader: Reader, play: Play, most: int) -> Given:
     most = min(most, reader.most_tokens - (play.new if causal else 0))
     if len(ids) > most:
         raise UserError(
-            f"the prompt must have at most {most:,} tokens in the playground, got {len(ids):,}; shorten it, or start an analysis on a "
-            "text of any length."
+            f"the prompt must have at most {most:,} tokens here, got {len(ids):,}; shorten it, or start a job of "
+            f"prompt_effect, which reads up to {JOB_TOKENS:,} where the model does."
         )
     from analysis.models.pieces import pieces
 

@@ -16,10 +16,14 @@ from analysis.live.question import LONGEST_REFERENCE, number_in, prints_in, text
 from analysis.spec import UserError
 
 UnitKind = Literal["neuron", "head", "latent"]
+FIRST_TEXT = "The capital of France is Paris, and the capital of Germany is"
+"""What stands in an empty page."""
 KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
 MOST_CHARACTERS = 2000
 """Of a prompt: it stands in the address of the page."""
 MOST_TOKENS = 256
+JOB_TOKENS = 2048
+"""Of a prompt of `prompt_effect`, the same question as a job, with what is written behind it: attention is held layer by layer."""
 MOST_STEPS, MOST_UNITS = 2, 8
 MOST_NEW = 32
 """Tokens that a text is continued by: the whole text is read anew for each."""

@@ -75,7 +75,7 @@ def check_fingerprints(subject: Subject, wanted: Mapping[str, str]) -> None:
 class Reader:
     """A loaded model that reads texts."""
 
-    def __init__(self, subject: Subject, store: str = "") -> None:
+    def __init__(self, subject: Subject, store: str = "", most_tokens: int = MOST_TOKENS) -> None:
         from analysis.live.latents import Latents
         from analysis.models.loading import context_length
         from analysis.models.pieces import added_tokens, reserved_ids
@@ -83,7 +83,7 @@ class Reader:
 
         self.subject, self.latents = subject, Latents(subject, store)
         self.sites: dict[str, Site] = {site.hook_name: site for site in neuron_sites(subject)}
-        limits = [subject.facts.get("context_length"), context_length(None, subject.tokenizer), MOST_TOKENS]
+        limits = [subject.facts.get("context_length"), context_length(None, subject.tokenizer), most_tokens]
         self.most_tokens = min(n for n in limits if n is not None)
         none = np.empty(0, np.int64)
         self._prefix, self._suffix = (none, none) if subject.tokenizer is None else added_tokens(subject.tokenizer)

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from analysis.live import LiveModel, Play, Step, UnitRef
 from store import Store
 from tests.browser.conftest import PATIENCE, at_rest, serving
-from tests.live.test_playground import tokenizer
+from tests.characters import tokenizer
 
 PROMPT = "the seas and the stars"
 HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$ [a](javascript:1) :smile:"
@@ -142,7 +142,7 @@ def test_a_hostile_prompt_is_text_everywhere_and_too_long_a_one_is_refused_in_a_
     at_rest(page)
     expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value(HOSTILE, timeout=PATIENCE)
     page.goto(address(served, text="e" * 300))
-    page.get_by_text("must have at most 256 tokens in the playground, got 300").wait_for()
+    page.get_by_text("must have at most 256 tokens here, got 300").wait_for()
 
 
 def test_a_cancelled_question_frees_the_worker(served, page, ready):
@@ -155,3 +155,17 @@ def test_a_cancelled_question_frees_the_worker(served, page, ready):
         cancel.click()
         page.get_by_text("was cancelled; Run asks it again").or_(done).first.wait_for()
     assert ready.play(Play("a sea")).tokens[0] == "a"
+
+
+def test_a_prompt_too_long_for_the_page_becomes_a_job_and_a_run(served, page):
+    text = "\n".join(["the sea"] * 38)
+    page.goto(address(served, text=text, step1="ffn-topk"))
+    page.get_by_role("link", name="As a job").click()
+    page.get_by_role("heading", name="Start an analysis").wait_for()
+    expect(page.get_by_role("textbox", name="prompt")).to_have_value(text, timeout=PATIENCE)
+    at_rest(page)
+    page.get_by_role("button", name=re.compile("Start$")).click()
+    page.wait_for_url(re.compile(r"/job\?job="))
+    page.get_by_role("link", name="See the result").click(timeout=6 * PATIENCE)  # a process of its own loads torch first
+    page.wait_for_url(re.compile(r"/run\?run="))
+    page.get_by_text("at each token of one prompt of 303 tokens").first.wait_for()

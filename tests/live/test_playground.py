@@ -18,36 +18,15 @@ from analysis.live.player_text import continued, most_probable
 from analysis.live.playing import MOST_CHARACTERS, MOST_NEW, Play, Step, UnitRef, units_of
 from analysis.live.reader import Reader
 from analysis.live.worker import answer as worker_answer
-from analysis.models import TextWindows, subject_from
+from analysis.models import subject_from
 from analysis.spec import UserError
 from store import Store
 from tests import zoo
+from tests.characters import reader_of, tokenizer
 from tests.latent_run import make_saes
 from tests.latent_run import subject as sae_subject
 
 PROMPT = "the seas"
-
-
-def tokenizer():
-    """A token for each of sixty characters, so that the calibration text says something."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = "?etaoinshrdlcumwfgypbvkjxqz ETAOINSHRDLC0123456789.,:;()_\n=-"
-    made = Tokenizer(models.WordLevel({letter: i for i, letter in enumerate(letters[:60])}, unk_token="?"))
-    made.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="?")
-
-
-def reader_of(family, store=""):
-    model, _ = family()
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3).add_(torch.randn_like(parameter) * 0.02)
-    ids = np.random.default_rng(0).integers(3, 60, (16, 12))
-    subject = subject_from(model, name="tiny", data=TextWindows.from_ids(ids), tokenizer=tokenizer())
-    return Reader(subject, store)
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +330,7 @@ def test_an_answer_that_is_not_finite_is_none_and_no_number(llama):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"text": "e" * 300}, "at most 256 tokens in the playground, got 300; shorten it, or start an analysis"),
+        ({"text": "e" * 300}, "at most 256 tokens here, got 300; shorten it, or start a job of prompt_effect"),
         ({"without": (UnitRef("neuron", 9, 0),)}, "layer of a neuron must be from 0 to 1, got 9"),
         ({"without": (UnitRef("neuron", 1, 24),)}, "neuron must be from 0 to 23 in layer 1, got 24"),
         ({"colour": UnitRef("head", 1, 4)}, "head must be from 0 to 3 in layer 1, got 4"),

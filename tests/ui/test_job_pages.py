@@ -127,7 +127,7 @@ def test_every_analysis_has_a_form_with_every_setting_its_meaning_and_its_defaul
 
     at = open_page("pages/start.py", analysis=one.slug, model=weights)
     text = unescaped(at)
-    shown = {w.key: w.value for kind in (at.text_input, at.selectbox, at.checkbox) for w in kind}
+    shown = {w.key: w.value for kind in (at.text_input, at.text_area, at.selectbox, at.checkbox) for w in kind}
     for setting in settings_of(one.config):
         assert str(shown[f"{one.slug}-{setting.name}"]) == str(setting.default)
         assert setting.help in text, setting.name

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from types import SimpleNamespace
+from urllib.parse import parse_qsl
 
 import pytest
 
 from analysis.gallery import cited
-from analysis.live import LiveGone, LiveStatus, Play, Played, Step, UnitRef
+from analysis.live import LiveError, LiveGone, LiveStatus, Play, Played, Step, UnitRef
 from analysis.live.playing import MOST_CHARACTERS
 from figures.captions import origin
 from ui.playground import asking, choices
@@ -155,6 +156,21 @@ def test_run_puts_the_prompt_into_the_address_starts_the_model_once_and_asks(sho
     assert puppet().plays == [Play("The cat")] and "4 tokens" in words_of(at)
     at.run()
     assert len(puppet().asked) == 1  # what has been answered is kept
+
+
+def test_a_prompt_becomes_a_job_with_the_form_filled_in_even_where_it_is_too_long_here(show, puppet, open_page):
+    query = {"text": "The cat\nsat, and", "step1": "ffn-topk", "level1": "30.0", "without": "head 1:2", "new": "2"}
+    puppet().reply = LiveError("the prompt must have at most 256 tokens here, got 300; shorten it.")
+    at = show(READY, **query)
+    assert "at most 256 tokens here" in words_of(at)
+    [link] = [one.proto for one in at.get("page_link") if one.proto.label == "As a job"]
+    assert link.page == "start"
+    form = open_page("pages/start.py", **dict(parse_qsl(link.query_string)))
+    assert next(one for one in form.selectbox if one.label == "Question").value == "prompt_effect"
+    assert next(one for one in form.text_area if one.label == "prompt").value == "The cat\nsat, and"
+    filled = {one.label: one.value for one in form.text_input}
+    assert (filled["interventions"], filled["without"], filled["new (tokens)"]) == ("ffn-topk:0.3", "head 1:2", "2")
+    assert not any(one.proto.label == "As a job" for one in show(READY, reads="a row of data").get("page_link"))
 
 
 def test_a_start_that_fails_is_said_and_not_tried_again_by_itself(show, puppet):

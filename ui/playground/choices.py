@@ -11,14 +11,24 @@ import streamlit as st
 from analysis.live import LiveModel, Play, Step, UnitRef
 from analysis.live.offered import CALIBRATION_TOKENS, Offer, offered, offers
 from analysis.live.places import USUAL_DATA
-from analysis.live.playing import DRAWN, HOTTEST, LENS_TOKENS, MOST_CHARACTERS, MOST_NEW, MOST_STEPS, MOST_TOKENS, MOST_UNITS, units_of
+from analysis.live.playing import (
+    DRAWN,
+    FIRST_TEXT,
+    HOTTEST,
+    LENS_TOKENS,
+    MOST_CHARACTERS,
+    MOST_NEW,
+    MOST_STEPS,
+    MOST_TOKENS,
+    MOST_UNITS,
+    units_of,
+)
 from analysis.models.inputs import DATA_WORDS
 from analysis.spec import UserError
 from figures.words import visible
 from ui import data
 from ui.latents.saes import saes
 from ui.library import library, references
-from ui.links import START_PAGE
 from ui.playground.address import OTHER, TEXT, packed, unpacked
 from ui.playground.asking import want
 from ui.words import code, plain
@@ -26,7 +36,6 @@ from ui.words import code, plain
 NOTHING, PROMPT, MODEL = "nothing", "another prompt", "another model"
 TEXTS, ROWS = "a prompt", "a row of data"
 _BOXES = "playground_boxes"
-FIRST_TEXT = "The capital of France is Paris, and the capital of Germany is"
 
 
 @dataclass(frozen=True)
@@ -164,14 +173,10 @@ def _run() -> None:
 def _limits() -> None:
     words = (
         f"At most {MOST_CHARACTERS:,} characters and {MOST_TOKENS} tokens (fewer where the model reads fewer); the logit lens shows the "
-        f"last {LENS_TOKENS}; answers that take longer than a minute are given up."
+        f"last {LENS_TOKENS}; answers that take longer than a minute are given up. "
+        "A job has neither limit."
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(words)
-        st.page_link(
-            START_PAGE, label="Longer texts: start an analysis", icon=":material/play_arrow:", width="content",
-            query_params={"analysis": "essential_sparsity"} | ({"model": one} if (one := st.query_params.get("model")) else {}),
-        )  # fmt: skip
+    st.caption(words)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ def _about(offer: Offer) -> str:
 def _not_here() -> None:
     with st.popover("Not in the playground", type="tertiary", icon=":material/info:"):
         st.markdown("\n".join(f"- `{one.slug}`: {plain(one.not_here)}." for one in offers() if one.not_here))
-        st.caption("Runs of essential sparsity and sparsity plane measure them.")
+        st.caption("“As a job” does most of them on this prompt; runs of sparsity plane measure them over many documents.")
 
 
 def _writing() -> dict[str, Any]:
