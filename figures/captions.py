@@ -15,6 +15,9 @@ from figures.presets import PLAIN, Preset
 from figures.spec import FigureSpec
 from figures.words import number, tokens_seen, visible
 
+LONGEST_VALUE = 120
+"""Characters of a setting in a caption."""
+
 
 def caption_lines(spec: FigureSpec, provenance: Mapping[str, Any]) -> tuple[str, ...]:
     """The whole caption as text: the figure's sentence and notes, then where its numbers come from."""
@@ -26,15 +29,24 @@ def origin(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     lines = [f"Model: {provenance.get('model_label') or provenance['model']}."] if provenance.get("model") else []
     if provenance.get("data"):
         tokens = tokens_seen(provenance)
-        lines.append(f"Data: {provenance['data']}" + (f", {number(tokens)} tokens." if tokens is not None else "."))
+        role = (provenance.get("facts") or {}).get("data_role") or "Data"
+        lines.append(f"{role}: {provenance['data']}" + (f", {number(tokens)} tokens." if tokens is not None else "."))
     if provenance.get("slug"):
-        settings = ", ".join(f"{name} {value}" for name, value in (provenance.get("config") or {}).items() if value not in ("", None))
+        settings = ", ".join(
+            f"{name} {_short(value)}" for name, value in (provenance.get("config") or {}).items() if value not in ("", None)
+        )
         method = f"Method: {provenance.get('title') or provenance['slug']} ({provenance['slug']}, version {provenance.get('version')})"
         lines.append(method + (f" with {settings}." if settings else "."))
     lines += provenance.get("told") or ()
     if provenance.get("key"):
         lines.append(f"Made with Sparsescope, run {provenance['key']}-{provenance.get('attempt')}.")
     return tuple(lines)
+
+
+def _short(value: Any) -> str:
+    """A setting as a caption has room for it: the provenance beside the figure has it whole."""
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def caption_text(spec: FigureSpec, provenance: Mapping[str, Any]) -> str:

@@ -146,7 +146,8 @@ def setting_field(analysis: Analysis, one: Setting, given: str | None) -> Any:
     label = f"{one.name} ({one.unit})" if one.unit else one.name  # ours, so not escaped: who cannot see hears a label as it is written
     key = f"{analysis.slug}-{one.name}"
     default = number(one.default) if one.type in (int, bool) else one.default
-    words = f"{one.help}; {one.range_words}, default {default}" + ("" if one.result else "; changes no number")
+    bounds = f"{one.range_words}, " if one.choices or one.type is not str else ""
+    words = f"{one.help}; {bounds}default {'empty' if default == '' else default}" + ("" if one.result else "; changes no number")
     if one.type is bool:
         chosen = st.checkbox(label, value=(given or str(one.default)).lower() in ("true", "yes", "1"), key=key)
     elif one.choices:

@@ -22,7 +22,8 @@ def headline(run: RunInfo) -> str:
     record = run.provenance
     parts = [plain(record.get("model_label") or run.model)]
     if run.data:
-        parts.append(f"on {plain(run.data)}")
+        role = (record.get("facts") or {}).get("data_role")
+        parts.append(f"{role.lower() if role else 'on'} {plain(run.data)}")
     tokens = n_tokens(run)
     if tokens is not None:
         parts.append(count(tokens, "token"))

@@ -142,6 +142,7 @@ def _progress(model: Any, play: Play, config: PromptEffectConfig, report: Callab
 def _facts(played: Played, play: Play) -> dict[str, Any]:
     """What figures and captions say of the run."""
     return {
+        "data_role": "Calibration data",
         "n_prompt_tokens": len(played.tokens),
         "n_scored": played.dense.n_scored,
         "speaks": played.speaks,

@@ -11,6 +11,7 @@ from analysis.quality.prompt_figures import draw_attention, draw_change, draw_ne
 from analysis.quality.prompt_tables import CHANGED, DENSE
 from analysis.runner import run
 from analysis.spec import IncompatibleSubject, UserError, make_config
+from figures.captions import origin
 from figures.spec import NothingToDraw
 from store import Store
 from tests import zoo
@@ -143,6 +144,9 @@ def test_figures_say_what_was_taken_away_and_do_without_where_nothing_was(tmp_pa
     assert set(draw_surprise(tokens, info.provenance).data["state"]) == {DENSE, CHANGED}
     assert draw_neurons(layers, info.provenance).data["active_neurons"].between(0, 1).all()
     assert len(draw_attention(layers, info.provenance).data) == 4
-    store, info = sealed(tmp_path / "b", subject)
+    store, info = sealed(tmp_path / "b", subject, prompt="e" * 200)
+    data, method = origin(info.provenance)[1:3]
+    assert data.startswith("Calibration data: "), "the figure is not of the data"
+    assert f"prompt {'e' * 119}…, " in method and "e" * 120 not in method
     with pytest.raises(NothingToDraw, match="nothing was taken away"):
         draw_change(store.read(info, "prompt_tokens"), info.provenance)

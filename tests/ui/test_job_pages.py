@@ -131,6 +131,8 @@ def test_every_analysis_has_a_form_with_every_setting_its_meaning_and_its_defaul
     for setting in settings_of(one.config):
         assert str(shown[f"{one.slug}-{setting.name}"]) == str(setting.default)
         assert setting.help in text, setting.name
+        if setting.type in (float, str) and not setting.choices:
+            assert f"default {'empty' if setting.default == '' else setting.default}" in text, setting.name
     assert ("data" in shown) == one.reads_data
 
 

@@ -15,6 +15,7 @@ from analysis.live.playing import (
     DRAWN,
     FIRST_TEXT,
     HOTTEST,
+    JOB_TOKENS,
     LENS_TOKENS,
     MOST_CHARACTERS,
     MOST_NEW,
@@ -174,7 +175,7 @@ def _limits() -> None:
     words = (
         f"At most {MOST_CHARACTERS:,} characters and {MOST_TOKENS} tokens (fewer where the model reads fewer); the logit lens shows the "
         f"last {LENS_TOKENS}; answers that take longer than a minute are given up. "
-        "A job has neither limit."
+        f"A job reads up to {JOB_TOKENS:,} tokens and takes its time."
     )
     st.caption(words)
 
