@@ -104,7 +104,7 @@ def test_a_job_is_refused_before_any_process_starts(series, tmp_path, monkeypatc
     jobs = Jobs(Store(tmp_path / "store"))
     with pytest.raises(IncompatibleSubject, match="name one of its checkpoints"):
         jobs.submit("weight_sparsity", str(series))
-    monkeypatch.setattr(request, "find_analysis", lambda slug: SERIES)
+    monkeypatch.setattr("analysis.find_analysis", lambda slug: SERIES)
     with pytest.raises(IncompatibleSubject, match="must be asked of a series"):
         request.checked("series_question", str(series / "model_30.safetensors"))
     assert request.checked("series_question", str(series)).model == str(series)

@@ -42,6 +42,12 @@ def subject():
 
 
 @pytest.fixture(scope="module")
+def precise():
+    """In 64 bits: in 32 the order of sums, which differs between processors, shows in what is nearly zero."""
+    return language_subject(llama(layers=3).double())
+
+
+@pytest.fixture(scope="module")
 def example(subject):
     return next(iter(subject.data.batches(2, "cpu")))[0]
 
@@ -50,8 +56,8 @@ def example(subject):
     ("method", "plan_of", "shuffles"),
     [(Prefixes, neuron_plan, True), (EarlyExit, block_plan, True), (HeadPrefixes, head_plan, False)],
 )
-def test_the_smaller_model_answers_as_the_ablated_one_and_has_as_many_weights_as_counted(subject, example, method, plan_of, shuffles):
-    dense = answer(subject)
+def test_the_smaller_model_answers_as_the_ablated_one_and_has_as_many_weights_as_counted(precise, example, method, plan_of, shuffles):
+    subject, dense = precise, answer(precise)
     level = 0.4 if shuffles else 0.5
     with method().on(subject) as held:
         if shuffles:
@@ -59,7 +65,7 @@ def test_the_smaller_model_answers_as_the_ablated_one_and_has_as_many_weights_as
         held.at(level)
         ablated_answer, gone, products = answer(subject), held.gone.copy(), held.cost(level).shares.products
     made = smaller(subject.model, plan_of(subject.model, example), gone)
-    torch.testing.assert_close(answer(language_subject(made)), ablated_answer, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(answer(language_subject(made)), ablated_answer, rtol=1e-9, atol=1e-9)
     counted = sum(subject.model.get_parameter(name).numel() * (1 - share) for name, share in products.items())
     norms = 2 * 16 * gone.sum() if method is EarlyExit else 0
     assert size(subject.model) - size(made) == pytest.approx(counted + norms)
