@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.quality.prompt_tables import CHANGED, DENSE
 from figures.spec import Axis, FigureSpec, NothingToDraw, Series
 
 STATES = Series("state", "State", (DENSE, CHANGED))
 _ONE_PROMPT = "One prompt says little of a model: other analyses measure over many documents."
+
+
+class LayerWords(NamedTuple):
+    """How a measure by layer is told of, here and in the playground."""
+
+    title: str
+    label: str
+    unit: str
+    what: str
+
+
+NEURONS = LayerWords("Active neurons by layer", "Active neurons", "share of neurons", "Share of neurons that are active")
+KEYS = LayerWords(
+    "Concentration of attention by layer", "Keys for 90 % of the attention", "share of valid keys",
+    "Fewest keys that hold 90 % of a query's attention / its valid keys, mean over heads and queries",
+)  # fmt: skip
+KEYS_NOTE = "Queries with one valid key are left out. Interventions on attention: before pairs are taken away."
+
+
+def active_note(active: float, magnitude: float) -> str:
+    """When a neuron counts as active."""
+    return (
+        f"Active: relative contribution |a| ||w_out|| / ||FFN(x)|| above {active:g}; where no FFN output is at hand not exactly "
+        f"zero (ReLU family), else |a| above {magnitude:g}."
+    )
 
 
 def draw_change(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
@@ -55,38 +80,29 @@ def draw_surprise(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
 def draw_neurons(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Share of neurons active on this prompt, by layer."""
     config = provenance["config"]
-    return _by_layer(
-        rows, provenance, Axis("active_neurons", "Active neurons", "share of neurons"), "Active neurons by layer",
-        "Share of neurons that are active, mean over the tokens", "no FFN whose neurons can be counted was seen.",
-        f"Active: relative contribution |a| ||w_out|| / ||FFN(x)|| above {config['active']:g}; where no FFN output is at hand not exactly "
-        f"zero (ReLU family), else |a| above {config['magnitude']:g}.",
-    )  # fmt: skip
+    note, words = active_note(config["active"], config["magnitude"]), NEURONS._replace(what=f"{NEURONS.what}, mean over the tokens")
+    return _by_layer(rows, provenance, "active_neurons", words, "no FFN whose neurons can be counted was seen.", note)
 
 
 def draw_attention(rows: Any, provenance: Mapping[str, Any]) -> FigureSpec:
     """Keys that hold the attention on this prompt, by layer."""
-    return _by_layer(
-        rows, provenance, Axis("keys_90", "Keys for 90 % of the attention", "share of valid keys"), "Concentration of attention by layer",
-        "Fewest keys that hold 90 % of a query's attention / its valid keys, mean over heads and queries",
-        "no attention was seen, or the prompt is one token.",
-        "Queries with one valid key are left out. Interventions on attention: before pairs are taken away.",
-    )  # fmt: skip
+    return _by_layer(rows, provenance, "keys_90", KEYS, "no attention was seen, or the prompt is one token.", KEYS_NOTE)
 
 
-def _by_layer(rows: Any, provenance: Mapping[str, Any], y: Axis, title: str, what: str, nothing: str, note: str) -> FigureSpec:
+def _by_layer(rows: Any, provenance: Mapping[str, Any], column: str, words: LayerWords, nothing: str, note: str) -> FigureSpec:
     """By layer number; by the name of the place where a layer has several."""
-    known = rows[rows[y.column].notna()]
+    known = rows[rows[column].notna()]
     if known.empty:
         raise NothingToDraw(nothing)
     plainly = not known.duplicated(["state", "layer"]).any()
     return FigureSpec(
         kind="line",
-        data=known[["state", "layer", "hook_name", y.column]].reset_index(drop=True),
+        data=known[["state", "layer", "hook_name", column]].reset_index(drop=True),
         x=Axis("layer", "Layer") if plainly else Axis("hook_name", "Place", scale="category"),
-        y=y,
+        y=Axis(column, words.label, words.unit),
         series=STATES,
-        title=title,
-        sentence=f"{what}{_of(provenance)}. Taken away: {_taken(provenance)}.",
+        title=words.title,
+        sentence=f"{words.what}{_of(provenance)}. Taken away: {_taken(provenance)}.",
         hover=("hook_name",) if plainly else (),
         notes=(note, _ONE_PROMPT),
     )

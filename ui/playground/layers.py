@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
 from analysis.live import Play
 from analysis.live.played import LayerShare
+from analysis.quality.prompt_figures import KEYS as ATTENTION
+from analysis.quality.prompt_figures import KEYS_NOTE, active_note
+from analysis.quality.prompt_figures import NEURONS as FFN
 from figures.spec import Axis, FigureSpec, Series
 from ui.charts import show_spec
 from ui.playground.states import State
-
-if TYPE_CHECKING:
-    pass
 
 NEURONS, KEYS = "neurons", "attention"
 
@@ -43,24 +43,18 @@ def layers_spec(states: Sequence[State], what: str, play: Play) -> FigureSpec | 
         return None
     n = ", ".join(dict.fromkeys(_size(state) for state in states))
     models = ", ".join(dict.fromkeys(state.played.label for state in states))
+    words = FFN if what == NEURONS else ATTENTION
     if what == NEURONS:
-        title, label, unit = "Active neurons by layer", "Active neurons", "share of neurons"
-        sentence = f"Share of neurons that are active in each layer of {models}; {n}."
-        note = (
-            f"Active: relative contribution |a| ||w_out|| / ||FFN(x)|| above {play.active:g}; where no FFN output is at hand not exactly "
-            f"zero (ReLU family), else |a| above {play.magnitude:g}."
-        )
+        sentence, note = f"{words.what} in each layer of {models}; {n}.", active_note(play.active, play.magnitude)
     else:
-        title, label, unit = "Concentration of attention by layer", "Keys for 90 % of the attention", "share of valid keys"
-        sentence = f"Fewest keys that hold 90 % of a query's attention / its valid keys, mean over heads and queries; {models}, {n}."
-        note = "Queries with one valid key are left out. Interventions on attention: before pairs are taken away."
+        sentence, note = f"{words.what}; {models}, {n}.", KEYS_NOTE
     return FigureSpec(
         kind="line",
         data=pd.DataFrame(rows),
         x=Axis("layer", "Layer", scale="linear" if all(isinstance(row["layer"], int) for row in rows) else "category"),
-        y=Axis("share", label, unit, bounds=(0.0, 1.0) if max(row["share"] for row in rows) > 0.5 else None),
+        y=Axis("share", words.label, words.unit, bounds=(0.0, 1.0) if max(row["share"] for row in rows) > 0.5 else None),
         series=Series("state", "State", order=tuple(state.name for state in states)) if len(states) > 1 else None,
-        title=title,
+        title=words.title,
         sentence=sentence,
         hover=("place",),
         notes=(note, "One input says little of a model: see neuron_activity and head_sparsity for numbers over many documents."),

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from analysis.live import Arm, Played
 from analysis.live.offered import offered
 from analysis.live.played import AppliedStep
+from analysis.quality.prompt_tables import CHANGED, DENSE
 from figures.words import number, visible
 from ui.playground.choices import Side
 from ui.words import code, count, percent, plain
-
-DENSE, SPARSE = "as it is", "with that taken away"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def states_of(asked: Sequence[Side], found: Sequence[Played]) -> list[State]:
         return [State(side.name, played, played.now) for side, played in zip(asked, found, strict=True)]
     [played] = found
     both = [State(DENSE, played, played.dense)]
-    return both if played.sparse is None else [*both, State(SPARSE, played, played.sparse)]
+    return both if played.sparse is None else [*both, State(CHANGED, played, played.sparse)]
 
 
 def same_text(states: Sequence[State]) -> bool:
