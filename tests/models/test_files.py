@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis.models import open_subject, trust
 from analysis.models.files import Quarantine, Refused, look, sandbox, torch_files
+from analysis.models.files.disk import read_json
 from analysis.models.places import FACTORY
 from analysis.spec import UnknownName, UserError
 
@@ -481,6 +482,19 @@ def test_uploads_that_begin_end_and_are_given_up_at_once_do_not_disturb_each_oth
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(8)))
     assert left(uploads) == []
+
+
+def test_an_upload_deleted_while_it_is_looked_up_is_not_there(uploads, content, monkeypatch):
+    upload = send(uploads, content)
+    uploads.finish(upload)
+
+    def deleted_first(path):
+        uploads.discard(upload)
+        return read_json(path)
+
+    monkeypatch.setattr("analysis.models.files.arrived.read_json", deleted_first)
+    with pytest.raises(Refused, match="was deleted"):
+        uploads.get(upload)
 
 
 def test_what_a_killed_check_left_has_not_arrived_and_is_swept_away(uploads, content, monkeypatch):

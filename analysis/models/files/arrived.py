@@ -6,10 +6,12 @@ import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.models.files.disk import read_json
 from analysis.models.files.header import Header, Refused, quoted
 from analysis.models.files.look import look
+from analysis.spec import UserError
 
 ID = re.compile(r"[0-9a-f]{32}")
 FILE, ABOUT = "file", "about.json"
@@ -56,12 +58,25 @@ class Upload:
         return look(self.path)
 
 
+def read_about(folder: Path) -> dict[str, Any] | None:
+    """What is noted of the upload in this folder; None where it has not arrived, or was deleted, be it while it was read."""
+    about = folder / ABOUT
+    if not about.is_file():
+        return None
+    try:
+        return read_json(about)
+    except UserError:
+        if about.exists():
+            raise
+        return None
+
+
 def display_name(path: Path) -> str | None:
     """What the user called an uploaded file, by its path in quarantine; None for every other path."""
-    about = path.parent / ABOUT
-    if path.name != FILE or not ID.fullmatch(path.parent.name) or not about.is_file():
+    if path.name != FILE or not ID.fullmatch(path.parent.name):
         return None
-    return plain_name(str(read_json(about).get("name", path.name)))
+    about = read_about(path.parent)
+    return None if about is None else plain_name(str(about.get("name", path.name)))
 
 
 def checked_id(upload: str) -> str:

@@ -39,6 +39,7 @@ from analysis.models.files.arrived import (
     Upload,
     checked_id,
     plain_name,
+    read_about,
 )
 from analysis.models.files.disk import read_json
 from analysis.models.files.header import Refused, quoted, size_words
@@ -172,9 +173,9 @@ class Quarantine:
     def get(self, upload: str) -> Upload:
         """An upload that has arrived."""
         place = self.folder / checked_id(upload)
-        if not (place / ABOUT).is_file():
+        about = read_about(place)
+        if about is None:
             raise NotThere(f"the upload must have arrived, got {quoted(upload)}, which has not or was deleted; upload it again.")
-        about = read_json(place / ABOUT)
         return Upload(upload, about["name"], place / FILE, about["bytes"], about["sha256"], about.get("kind", "a model file"))
 
     def discard(self, upload: str) -> None:
