@@ -8,9 +8,9 @@ import numpy as np
 
 from analysis.attention.head_sparsity import HEAD_SPARSITY, HeadSparsityConfig
 from analysis.models import TextWindows, subject_from
-from analysis.runner import run
 from store import RunInfo, Store
 from tests import zoo
+from tests.once import run_once
 
 
 def text(n_windows: int = 4, window: int = 64, vocabulary: int = 60, documents: int = 2) -> TextWindows:
@@ -21,7 +21,7 @@ def text(n_windows: int = 4, window: int = 64, vocabulary: int = 60, documents: 
 
 def sealed(store: Store, model: Any, data: Any, name: str) -> RunInfo:
     """A run on a model made here, in a second or two."""
-    return run(HEAD_SPARSITY, {"model": subject_from(model, name=name, data=data)}, HeadSparsityConfig(), store)
+    return run_once(HEAD_SPARSITY, {"model": subject_from(model, name=name, data=data)}, HeadSparsityConfig(), store)
 
 
 def make_heads(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
@@ -36,7 +36,7 @@ def make_patterns(store: Store, family: str = "llama", name: str | None = None) 
 
     model, batch = zoo.ZOO[family]()
     data = text() if family == "llama" else [batch]
-    return run(HEAD_PATTERNS, {"model": subject_from(model, name=name or family, data=data)}, HeadPatternsConfig(windows=2), store)
+    return run_once(HEAD_PATTERNS, {"model": subject_from(model, name=name or family, data=data)}, HeadPatternsConfig(windows=2), store)
 
 
 def make_examples(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
@@ -46,7 +46,7 @@ def make_examples(store: Store, family: str = "llama", name: str | None = None) 
     model, batch = zoo.ZOO[family]()
     data = text() if family == "llama" else [batch]
     config = HeadExamplesConfig(n_tokens=256, window=64)
-    return run(HEAD_EXAMPLES, {"model": subject_from(model, name=name or family, data=data)}, config, store)
+    return run_once(HEAD_EXAMPLES, {"model": subject_from(model, name=name or family, data=data)}, config, store)
 
 
 def make_weights(store: Store, family: str = "llama", name: str | None = None) -> RunInfo:
@@ -54,4 +54,4 @@ def make_weights(store: Store, family: str = "llama", name: str | None = None) -
     from analysis.attention.head_weights import HEAD_WEIGHTS, HeadWeightsConfig
 
     model, batch = zoo.ZOO[family]()
-    return run(HEAD_WEIGHTS, {"model": subject_from(model, name=name or family, data=[batch])}, HeadWeightsConfig(), store)
+    return run_once(HEAD_WEIGHTS, {"model": subject_from(model, name=name or family, data=[batch])}, HeadWeightsConfig(), store)

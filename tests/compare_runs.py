@@ -14,10 +14,10 @@ import torch
 
 from analysis import find_analysis
 from analysis.models import TextWindows, subject_from
-from analysis.runner import run
 from analysis.spec import make_config
 from store import RunInfo, Store
 from tests import zoo
+from tests.once import run_once
 
 DEAD, HEAD = 5, 2
 PRUNED_TENSOR = "model.layers.1.mlp.down_proj.weight"
@@ -83,7 +83,7 @@ def sealed(store: Store, model: Any, name: str, slug: str, seed: int = 0, **sett
     """One run of one question."""
     analysis = find_analysis(slug)
     config = make_config(analysis.config, {**_SETTINGS.get(slug, {}), **settings})
-    return run(analysis, {"model": subject_from(model, name=name, data=text(seed))}, config, store)
+    return run_once(analysis, {"model": subject_from(model, name=name, data=text(seed))}, config, store)
 
 
 def make_compared(store: Store) -> Compared:
@@ -114,5 +114,5 @@ def make_judged(store: Store, folder: Any) -> list[RunInfo]:
         sae.cfg.metadata = SAEMetadata(hook_name="blocks.1.hook_resid_post", context_size=16)
         sae.save_model(folder / f"sae-{more}")
         inputs = {"model": subject_from(model(), name=name, data=text()), SAE: open_dictionary(folder / f"sae-{more}")}
-        judged.append(run(SAE_QUALITY, inputs, config, store))
+        judged.append(run_once(SAE_QUALITY, inputs, config, store))
     return judged

@@ -15,11 +15,11 @@ from analysis.latents.latent_examples import LATENT_EXAMPLES, LatentExamplesConf
 from analysis.latents.sae_quality import SAE_QUALITY, SaeQualityConfig
 from analysis.latents.sae_train import SAE_TRAIN, SaeTrainConfig
 from analysis.models import TextWindows, open_subject, subject_from
-from analysis.runner import run
 from store import RunInfo, Store
 from tests import zoo
 from tests.latents import superposed
 from tests.latents.saes import made
+from tests.once import run_once
 from tests.toy import HOSTILE
 
 WINDOW, N_LATENTS = 16, 40
@@ -53,13 +53,13 @@ def make_saes(store: Store, *, place: str = RESIDUAL, name: str = "tiny", seed: 
     training = SaeTrainConfig(
         place=place, n_latents=N_LATENTS, k=4, n_samples=4000, batch=128, learning_rate=3e-3, window=WINDOW, seed=seed
     )
-    trained = run(SAE_TRAIN, {"model": model}, training, store)
+    trained = run_once(SAE_TRAIN, {"model": model}, training, store)
     inputs = {"model": model, SAE: given_sae(store, trained.id)}
     judging = SaeQualityConfig(window=WINDOW, dictionary_size=8, dictionary_steps=2, kl_positions=64, split="all")
-    found = [trained, run(SAE_QUALITY, inputs, judging, store)]
-    found.append(run(LATENT_EXAMPLES, inputs, LatentExamplesConfig(window=WINDOW, n_sample=256), store))
+    found = [trained, run_once(SAE_QUALITY, inputs, judging, store)]
+    found.append(run_once(LATENT_EXAMPLES, inputs, LatentExamplesConfig(window=WINDOW, n_sample=256), store))
     if place == HEADS:
-        found.append(run(LATENT_ATTRIBUTION, inputs, LatentAttributionConfig(window=WINDOW, n_latents=8, examples=3), store))
+        found.append(run_once(LATENT_ATTRIBUTION, inputs, LatentAttributionConfig(window=WINDOW, n_latents=8, examples=3), store))
     return found
 
 
@@ -71,11 +71,11 @@ def smollm2() -> Any:
 def make_smollm2(store: Store, model: Any, place: str) -> list[RunInfo]:
     """A small SAE of the bundled model: trained, judged and looked into."""
     training = SaeTrainConfig(place=place, n_latents=64, k=8, n_samples=4096, batch=128, window=32)
-    trained = run(SAE_TRAIN, {"model": model}, training, store)
+    trained = run_once(SAE_TRAIN, {"model": model}, training, store)
     inputs = {"model": model, SAE: given_sae(store, trained.id)}
     judging = SaeQualityConfig(window=32, baselines=False, dictionary_size=0, kl_positions=0, split="all")
-    judged = run(SAE_QUALITY, inputs, judging, store)
-    return [trained, judged, run(LATENT_EXAMPLES, inputs, LatentExamplesConfig(window=32, partners=0), store)]
+    judged = run_once(SAE_QUALITY, inputs, judging, store)
+    return [trained, judged, run_once(LATENT_EXAMPLES, inputs, LatentExamplesConfig(window=32, partners=0), store)]
 
 
 def make_doubled(store: Store, folder: Path, seed: int = 0) -> RunInfo:
@@ -88,11 +88,11 @@ def make_doubled(store: Store, folder: Path, seed: int = 0) -> RunInfo:
     sae.cfg.metadata = SAEMetadata(hook_name=RESIDUAL, context_size=WINDOW)
     sae.save_model(folder)
     inputs = {"model": subject(seed=seed), SAE: open_dictionary(folder)}
-    return run(LATENT_EXAMPLES, inputs, LatentExamplesConfig(window=WINDOW, n_sample=64), store)
+    return run_once(LATENT_EXAMPLES, inputs, LatentExamplesConfig(window=WINDOW, n_sample=64), store)
 
 
 def make_superposed(store: Store) -> RunInfo:
     """An SAE of a model whose features are known: sparse sums of more features than it has dimensions."""
     model = subject_from(superposed.Superposed(), name="superposed", data=superposed.ids(400))
     settings = SaeTrainConfig(n_latents=48, k=3, n_samples=60_000, batch=256, exclude_first=False, learning_rate=5e-3)
-    return run(SAE_TRAIN, {"model": model}, settings, store)
+    return run_once(SAE_TRAIN, {"model": model}, settings, store)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from analysis.models import TextWindows, subject_from
-from analysis.runner import run
 from analysis.sensitivity.plane import SPARSITY_PLANE, SparsityPlaneConfig
 from store import RunInfo, Store
 from tests import zoo
+from tests.once import run_once
 
 NAMES = "magnitude, magnitude-2-of-4, wanda, ffn-topk, sink-window, magnitude + ffn-topk@0.6"
 V, LENGTH = 57, 16
@@ -20,7 +20,7 @@ V, LENGTH = 57, 16
 def make_plane(store: Store, progress=None, name: str = "tiny", subject=None, **settings) -> RunInfo:
     """Three seconds: six interventions at two levels."""
     chosen = {"interventions": NAMES, "levels": "0.3, 0.6", "eps": "0.01, 0.1", "contexts": "64", **settings}
-    return run(SPARSITY_PLANE, {"model": subject or learnt(name)}, SparsityPlaneConfig(**chosen), store, progress=progress)
+    return run_once(SPARSITY_PLANE, {"model": subject or learnt(name)}, SparsityPlaneConfig(**chosen), store, progress=progress)
 
 
 def learnt(name: str = "tiny"):

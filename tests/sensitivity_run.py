@@ -15,11 +15,11 @@ from torch import nn
 
 from analysis.given_run import given_run
 from analysis.models import GivenBatches, TextWindows, subject_from
-from analysis.runner import run
 from analysis.sensitivity.allocation import ALLOCATION, AllocationConfig
 from analysis.sensitivity.essential_sparsity import ESSENTIAL_SPARSITY, EssentialSparsityConfig
 from analysis.sensitivity.matrix_sensitivity import MATRIX_SENSITIVITY, MatrixSensitivityConfig
 from store import RunInfo, Store
+from tests.once import run_once
 
 V = 20
 
@@ -27,7 +27,7 @@ V = 20
 def sealed(store: Store, subject, progress=None, **settings) -> RunInfo:
     """A run with these settings, in a second or two."""
     config = EssentialSparsityConfig(**{"kl_positions": 16, **settings})
-    return run(ESSENTIAL_SPARSITY, {"model": subject}, config, store, progress=progress)
+    return run_once(ESSENTIAL_SPARSITY, {"model": subject}, config, store, progress=progress)
 
 
 def stop_after(units: int):
@@ -90,13 +90,13 @@ def trained_digits(seed: int = 0):
 def make_matrices(store: Store, progress=None, **settings) -> RunInfo:
     """Every matrix of that classifier pruned alone."""
     chosen = {"levels": "0.3, 0.6, 0.9", "refine": 0, "proxies": "output", "eps": "0.2", **settings}
-    return run(MATRIX_SENSITIVITY, {"model": digits()}, MatrixSensitivityConfig(**chosen), store, progress=progress)
+    return run_once(MATRIX_SENSITIVITY, {"model": digits()}, MatrixSensitivityConfig(**chosen), store, progress=progress)
 
 
 def make_allocation(store: Store, grid: RunInfo, **settings) -> RunInfo:
     """The allocation from a grid of `make_matrices`, measured beside uniform and global."""
     chosen = {"levels": "0.3, 0.6", "others": "uniform, global", **settings}
-    return run(ALLOCATION, {"model": digits(), "run": given_run(store, grid.id)}, AllocationConfig(**chosen), store)
+    return run_once(ALLOCATION, {"model": digits(), "run": given_run(store, grid.id)}, AllocationConfig(**chosen), store)
 
 
 class Ignores(nn.Module):
