@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +13,7 @@ import pytest
 
 from analysis.__main__ import main
 from store import Store
-
-ROOT = Path(__file__).resolve().parent.parent
-PYTHON = sys.executable
+from tests.forking import Forks
 
 
 @pytest.fixture
@@ -48,12 +42,11 @@ def activity(model, text, store, *more):
     return ["run", "neuron_activity", "--model", model, "--data", text, "--window", 16, "--n-tokens", 640, "--store", store, *more]
 
 
-def child(arguments, **more):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [PYTHON, "-m", "analysis", *map(str, arguments)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def forks():
+    one = Forks()
+    yield one
+    one.close()
 
 
 def test_a_run_seals_a_file_that_any_duckdb_client_reads_and_exports_figures(said, tiny_llama, text, tmp_path):
@@ -126,17 +119,12 @@ def test_a_truncated_weight_file_ends_in_one_sentence(said, tiny_llama, text, tm
     assert "model.safetensors" in err
 
 
-def test_no_space_while_sealing_ends_in_one_sentence_and_a_rerun_goes_on(said, tiny_llama, text, tmp_path):
+def test_no_space_while_sealing_ends_in_one_sentence_and_a_rerun_goes_on(said, forks, tiny_llama, text, tmp_path):
     """A file size limit stands for a full disk: parts fit under it, the sealed file does not."""
     store = tmp_path / "results"
-    import resource
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
-
-    process = child(activity(tiny_llama, text, store), preexec_fn=limited)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
+    process = forks.start(activity(tiny_llama, text, store), err=tmp_path / "err", file_size=600_000)
+    status, err = forks.wait(process), (tmp_path / "err").read_text()
+    assert status == 2, err
     assert "Traceback" not in err
     assert "space" in err or "room" in err
     assert Store(store).runs() == []
@@ -148,63 +136,40 @@ def test_no_space_while_sealing_ends_in_one_sentence_and_a_rerun_goes_on(said, t
 
 
 @pytest.mark.slow
-def test_two_runs_of_the_same_key_at_once_make_one_result(tiny_llama, text, tmp_path):
+def test_two_runs_of_the_same_key_at_once_make_one_result(forks, tiny_llama, text, tmp_path):
     store = tmp_path / "results"
-    both = [child(activity(tiny_llama, text, store, "--now")) for _ in range(2)]
-    ends = [(p.communicate(timeout=180), p.returncode) for p in both]
-    for (_, err), status in ends:
+    both = [forks.start(activity(tiny_llama, text, store, "--now"), err=tmp_path / f"err{i}") for i in range(2)]
+    ends = [(forks.wait(process), (tmp_path / f"err{i}").read_text()) for i, process in enumerate(both)]
+    for status, err in ends:
         assert status in (0, 2), err
         if status == 2:
             assert "process" in err, "the sentence says who is at it"
-    assert any(status == 0 for _, status in ends)
+    assert any(status == 0 for status, _ in ends)
     assert len(Store(store).runs()) == 1
 
 
-TRIALS = """
-import os, sys, json
-import torch, transformers
-torch.set_num_threads(1)  # nothing has run in threads before a fork
-import analysis.neurons.neuron_activity as module
-from analysis.__main__ import main
-module.UNIT_TOKENS = 64  # ten units
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        os._exit(main(json.loads(line)))
-    print(pid, flush=True)
-    print(os.waitpid(pid, 0)[1], flush=True)
-"""
-
-
 @pytest.mark.slow
-def test_kill_at_twenty_moments_leaves_no_half_visible_run_and_a_resume_finishes(said, tiny_llama, text, tmp_path, monkeypatch):
-    """The real analysis in real processes, forked by one that has imported everything, so that a trial costs no imports."""
-    monkeypatch.setattr("analysis.neurons.neuron_activity.UNIT_TOKENS", 64)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen([PYTHON, "-c", TRIALS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-    assert server.stdin
-    assert server.stdout
+def test_kill_at_twelve_moments_leaves_no_half_visible_run_and_a_resume_finishes(said, forks, tiny_llama, text, tmp_path, monkeypatch):
+    """The real analysis, of five units, in real processes."""
+    units = {"analysis.neurons.neuron_activity.UNIT_TOKENS": 128}
+    for name, value in units.items():
+        monkeypatch.setattr(name, value)
 
     def trial(store, kill_after=None):
-        server.stdin.write(json.dumps([str(a) for a in activity(tiny_llama, text, store, "--now")]) + "\n")
-        server.stdin.flush()
-        pid = int(server.stdout.readline())
+        pid = forks.start(activity(tiny_llama, text, store, "--now"), attributes=units)
         if kill_after is not None:
             time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):  # it had ended before
-                os.kill(pid, signal.SIGKILL)
-        return int(server.stdout.readline())
+            os.kill(pid, signal.SIGKILL)  # not waited for yet, so that the pid is still its own
+        return forks.wait(pid)
 
+    assert trial(tmp_path / "warm") == 0
     started = time.monotonic()
     assert trial(tmp_path / "reference") == 0
     whole = time.monotonic() - started
     expected = _rows(tmp_path / "reference")
-    for moment in range(20):
+    for moment in range(12):
         store = tmp_path / f"store{moment}"
-        trial(store, whole * (moment + 0.5) / 20)
+        trial(store, whole * (moment + 0.5) / 12)
         for info in Store(store).runs():
             assert len(Store(store).read(info, "neurons")) == 48, "a visible run is a whole one"
         status, _, err = said(*activity(tiny_llama, text, store, "--now"))
@@ -212,8 +177,6 @@ def test_kill_at_twenty_moments_leaves_no_half_visible_run_and_a_resume_finishes
         assert _rows(store) == expected
         assert not list((store / "runs").glob("*.partial"))
         assert not list((store / "runs").glob(".*.tmp"))
-    server.stdin.close()
-    server.wait(10)
 
 
 def _rows(folder):
