@@ -180,9 +180,12 @@ def _write_run(connection: duckdb.DuckDBPyConnection, run: Mapping[str, Any]) ->
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, table: str, comment: str, columns: Mapping[str, str]) -> None:
+    """In one transaction: each by itself would wait for the disk."""
+    connection.begin()
     connection.execute(f"COMMENT ON TABLE {sql.name(table)} IS {sql.literal(comment)}")
     for column, words in columns.items():
         connection.execute(f"COMMENT ON COLUMN {sql.name(table)}.{sql.name(column)} IS {sql.literal(words)}")
+    connection.commit()
 
 
 def _type_of(value: Any) -> str | None:

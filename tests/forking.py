@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +42,8 @@ LOADED = (
 class Forks:
     """The process that forks, and what it is asked."""
 
-    def __init__(self) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    def __init__(self, **environment: str) -> None:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | environment
         command = [sys.executable, "-m", "tests.forking"]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
 
@@ -93,6 +94,10 @@ def _begin(order: dict) -> int:
 
         sys.argv[1:] = order["arguments"]
         status = main(order["arguments"])
+    except SystemExit as end:  # of argparse
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001 - printed as the interpreter would
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

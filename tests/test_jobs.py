@@ -21,21 +21,38 @@ from analysis.jobs.request import JobSpec, checked
 from analysis.spec import BadConfig, UnknownName, UserError
 from store import JobNotFound, Store
 from store.jobs import LIVE
+from tests.forking import Forks
 from tests.slow import SLOW
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 90
 REGISTERED = analysis.ANALYSES
+EXTRA = {"SPARSESCOPE_EXTRA_ANALYSES": "tests.slow:SLOW", "HF_HUB_OFFLINE": "1"}
+START = processes.start
+
+
+@pytest.fixture(scope="module")
+def forks():
+    one = Forks(**EXTRA)
+    yield one
+    one.close()
 
 
 @pytest.fixture(autouse=True)
-def machine(tmp_path, monkeypatch):
+def machine(tmp_path, monkeypatch, forks):
     """A cache folder, and so a queue, of its own; the slow analysis in the registry, here and in child processes."""
     monkeypatch.setenv("SPARSESCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SPARSESCOPE_EXTRA_ANALYSES", "tests.slow:SLOW")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, value in EXTRA.items():
+        monkeypatch.setenv(name, value)
     for module in ("analysis", "analysis.__main__"):
         monkeypatch.setattr(f"{module}.ANALYSES", (*REGISTERED, SLOW))
+
+    def start(arguments, log, environment):
+        """A job's process as the product starts it, but with its imports done."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return processes.identity(forks.start(arguments, log, environment=dict(os.environ) | environment, session=True))
+
+    monkeypatch.setattr(processes, "start", start)
 
 
 @pytest.fixture
@@ -62,7 +79,7 @@ def until(jobs, job, condition, seconds=PATIENCE_S):
         if condition(job):
             return job
         assert job.is_live, f"{job.status}: {job.words}\n{jobs.log(job.id)}"
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"still {job.status}, {job.what} {job.done} of {job.total}\n{jobs.log(job.id)}")
 
 
@@ -82,7 +99,8 @@ def squares(jobs, job):
 # -- from submission to result ----------------------------------------------------------------------------------------
 
 
-def test_a_submitted_job_ends_done_with_its_run_its_log_and_the_models_facts(jobs, weights):
+def test_a_submitted_job_ends_done_with_its_run_its_log_and_the_models_facts(jobs, weights, monkeypatch):
+    monkeypatch.setattr(processes, "start", START)
     job = jobs.submit("toy_slow", weights, config={"units": "5"})
     assert (job.status, job.origin, job.config["units"]) == ("queued", "page", 5)
     assert os.getpgid(job.pid) == job.pid != os.getpgid(0)
@@ -192,12 +210,13 @@ def test_a_stubborn_job_is_killed_with_all_its_processes(jobs, weights, tmp_path
 # -- the queue --------------------------------------------------------------------------------------------------------
 
 
-def test_jobs_run_one_after_the_other_and_a_run_in_the_foreground_is_one_of_them(jobs, weights):
-    made = [jobs.submit("toy_slow", weights, config={"units": n, "seconds": 0.2}) for n in (5, 6)]
-    run = command("run", "toy_slow", "--model", weights, "--units", 3, jobs=jobs)
-    terminal = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_jobs_run_one_after_the_other_and_a_run_in_the_foreground_is_one_of_them(jobs, weights, forks, tmp_path):
+    made = [jobs.submit("toy_slow", weights, config={"units": n, "seconds": 0.3}) for n in (5, 6)]
+    run = ["run", "toy_slow", "--model", weights, "--units", 3, "--store", jobs.store.folder]
+    terminal = forks.start(run, tmp_path / "out", tmp_path / "err")
     made = [ended(jobs, job) for job in made]
-    out, err = terminal.communicate(timeout=PATIENCE_S)
+    assert forks.wait(terminal) == 0
+    out, err = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
     front = jobs.list()[0]
     assert front.origin == "command line"
     assert out.splitlines()[-1] == str(jobs.store.find(front.run).path)
@@ -460,12 +479,14 @@ def test_a_live_job_cannot_be_removed_and_an_old_one_is_pruned_with_its_log(jobs
 
 @pytest.mark.models
 @pytest.mark.slow
-def test_a_real_run_cancelled_in_the_middle_ends_as_an_undisturbed_one(jobs, tmp_path):
-    job = jobs.submit("weight_sparsity", "smollm2")
+def test_a_real_run_cancelled_in_the_middle_ends_as_an_undisturbed_one(jobs, tmp_path, monkeypatch):
+    """In the cache folder of all tests, where the model is converted already; at once, for the queue there is everybody's."""
+    monkeypatch.delenv("SPARSESCOPE_CACHE")
+    job = jobs.submit("weight_sparsity", "smollm2", now=True)
     job = until(jobs, job, lambda one: one.what == "tensors")
     assert jobs.cancel(job.id).status == "cancelled"
     job = ended(jobs, jobs.resume(job.id))
     other = Jobs(Store(tmp_path / "other"))
-    undisturbed = ended(other, other.submit("weight_sparsity", "smollm2"))
+    undisturbed = ended(other, other.submit("weight_sparsity", "smollm2", now=True))
     for table in ("tensors", "totals"):
         assert jobs.store.read(job.run, table).equals(other.store.read(undisturbed.run, table))
