@@ -17,7 +17,10 @@ from pathlib import Path
 
 import duckdb  # noqa: F401  (loaded before forking, so that trials are short)
 import numpy as np
+import pandas  # noqa: F401  (which DuckDB and pyarrow load where they first meet rows)
 import pyarrow as pa
+import pyarrow.compute  # noqa: F401
+import pyarrow.pandas_compat  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 from store import RunInfo, Store, TableLayout

@@ -49,16 +49,16 @@ def test_a_kill_at_any_durable_step_leaves_nothing_half_and_a_resume_finishes(st
 
 
 @pytest.mark.slow
-def test_a_kill_at_twenty_moments_leaves_nothing_half_and_a_resume_finishes(store, harness, trial, reference):
+def test_a_kill_at_twelve_moments_leaves_nothing_half_and_a_resume_finishes(store, harness, trial, reference):
     trial(store.folder, "warm", **WHOLE)
     status, seconds = trial(store.folder, "undisturbed", **WHOLE)
     assert status == 0
     killed = 0
-    for i in range(20):
-        status, _ = trial(store.folder, f"moment{i}x", **WHOLE, kill_at=seconds * (i + 0.5) / 20)
+    for i in range(12):
+        status, _ = trial(store.folder, f"moment{i}x", **WHOLE, kill_at=seconds * (i + 0.5) / 12)
         killed += status != 0
         whole_and_alone(store, f"moment{i}x", reference, harness)
-    assert killed >= 6  # the last ones may finish in time, and more of them when the machine gets less busy
+    assert killed >= 4  # the last ones may finish in time, and more of them when the machine gets less busy
 
 
 LIMITED = """
