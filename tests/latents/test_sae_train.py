@@ -32,13 +32,17 @@ def superposed():
     return module
 
 
-@pytest.fixture
-def subject():
+def made_subject() -> Any:
     """A model whose features are known, with 40 windows."""
     from analysis.models import subject_from
 
     toy = superposed()
     return subject_from(toy.Superposed(), name="toy", data=toy.ids(40))
+
+
+@pytest.fixture
+def subject():
+    return made_subject()
 
 
 def config(**settings: Any) -> Any:
@@ -49,6 +53,13 @@ def trained(subject, store, **settings: Any) -> Any:
     return run(SAE_TRAIN, {"model": subject}, config(**settings), store)
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> tuple[Any, Any]:
+    """A store and the run of the usual settings in it, for tests that only read."""
+    store = Store(tmp_path_factory.mktemp("usual"))
+    return store, trained(made_subject(), store)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -57,7 +68,7 @@ def test_known_features_in_superposition_are_recovered_and_the_run_says_so(tmp_p
 
     toy, store = superposed(), Store(tmp_path)
     subject = subject_from(toy.Superposed(), name="toy", data=toy.ids(1000))
-    info = trained(subject, store, n_latents=48, k=3, n_samples=300_000, batch=512)
+    info = trained(subject, store, n_latents=48, k=3, n_samples=120_000, batch=512, learning_rate=1e-2)
     row = info.summaries["saes"][0]
     assert row["mean_max_cosine"] > 0.9
     assert store.read(info, "sae_features")["cosine"].mean() == pytest.approx(row["mean_max_cosine"])
@@ -118,13 +129,13 @@ def test_plain_sae_lens_opens_it_and_reconstructs_what_was_trained(architecture,
     assert sae.cfg.normalize_activations == "none"
 
 
-def test_our_dictionary_opens_it_and_knows_where_it_belongs(subject, tmp_path):
+def test_our_dictionary_opens_it_and_knows_where_it_belongs(subject, usual):
     import torch
 
     from analysis.latents.dictionary import open_dictionary
 
-    store = Store(tmp_path)
-    folder = store.files(trained(subject, store)) / "sae"
+    store, info = usual
+    folder = store.files(info) / "sae"
     opened, rows = open_dictionary(str(folder)), subject.model.values[:50]
     assert (opened.place_name, opened.d_in, opened.d_sae) == ("head:linear:input", 24, 32)
     assert torch.equal(opened.reconstruct(rows), open_saved(folder, "cpu")(rows))
@@ -190,11 +201,10 @@ def test_only_the_sae_is_kept_and_nothing_is_printed(subject, tmp_path, capsys):
 # -- what it says of itself -----------------------------------------------------------------------------------------------
 
 
-def test_it_is_judged_by_documents_it_was_not_trained_on(subject, tmp_path):
+def test_it_is_judged_by_documents_it_was_not_trained_on(subject, usual):
     import json
 
-    store = Store(tmp_path)
-    info = trained(subject, store)
+    store, info = usual
     documents = store.read(info, "sae_documents")
     assert documents["role"].value_counts().to_dict() == {"training": 20, "held out": 20}
     cfg = json.loads((store.files(info) / "sae" / "cfg.json").read_text())
@@ -206,11 +216,10 @@ def test_it_is_judged_by_documents_it_was_not_trained_on(subject, tmp_path):
     assert "held-out documents" in info.provenance["facts"]["worth"]
 
 
-def test_the_held_out_numbers_are_those_of_the_saved_sae(subject, tmp_path):
+def test_the_held_out_numbers_are_those_of_the_saved_sae(subject, usual):
     import torch
 
-    store = Store(tmp_path)
-    info = trained(subject, store)
+    store, info = usual
     documents = store.read(info, "sae_documents")
     held = np.isin(subject.data.document, documents[documents["role"] == "held out"]["document"])
     rows = subject.model.values[torch.from_numpy(subject.data.token_ids[held]).flatten()]
@@ -238,12 +247,11 @@ def test_terms_of_the_loss_add_up_and_the_rate_rises_and_falls(subject, tmp_path
 
 
 @pytest.mark.parametrize("figure", SAE_TRAIN.figures, ids=lambda figure: figure.slug)
-def test_its_figures_draw_from_stored_rows(figure, subject, tmp_path):
+def test_its_figures_draw_from_stored_rows(figure, usual):
     from figures.paper import to_matplotlib
     from figures.screen import to_plotly
 
-    store = Store(tmp_path)
-    info = trained(subject, store)
+    store, info = usual
     spec = figure.draw(store.read(info, figure.table), store.provenance(info))
     assert to_plotly(spec).data
     assert to_matplotlib(spec).axes
@@ -347,32 +355,59 @@ from analysis.latents.sae_train import SAE_TRAIN, SaeTrainConfig
 from analysis.models import subject_from
 from analysis.runner import run
 from store import Store
+import sae_lens
 buffering.PIECE_TOKENS, course.UNIT_SAMPLES = 40, 320
-left = [int(sys.argv[2])]
-def step(_):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-subject = subject_from(Superposed(), name="toy", data=ids(40))
-run(SAE_TRAIN, {{"model": subject}}, SaeTrainConfig(**{settings!r}), Store(sys.argv[1]), progress=step)
+for moment in {moments!r}:
+    child = os.fork()
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, moment
+        continue
+    left = [moment]
+    def step(_):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    subject = subject_from(Superposed(), name="toy", data=ids(40))
+    run(SAE_TRAIN, {{"model": subject}}, SaeTrainConfig(**{settings!r}), Store(sys.argv[1] + "/" + str(moment)), progress=step)
+    os._exit(0)
 """
+MOMENTS = (9, 61, 150)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """A folder with the store of a killed process for each moment; what costs most is to import, so all are forks of one that did."""
+    folder = tmp_path_factory.mktemp("killed")
+    program = CHILD.format(root=str(HERE.parents[1]), here=str(HERE), settings=QUICK | SEVERAL, moments=MOMENTS)
+    child = subprocess.run([sys.executable, "-c", program, str(folder)], check=False, capture_output=True)
+    assert child.returncode == 0, child.stderr.decode()
+    return folder
+
+
+def reading(subject, store) -> tuple[Any, int]:
+    """The run, finished here, and how often it read activations."""
+    read = []
+    seen = course.read_rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buffering, "PIECE_TOKENS", 40)
+        patch.setattr(course, "UNIT_SAMPLES", 320)
+        patch.setattr(course, "read_rows", lambda *args: read.append(args[3]) or seen(*args))
+        return trained(subject, store, **SEVERAL), len(read)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Any, Any, int]:
+    """The same run in one go, with its store."""
+    store = Store(tmp_path_factory.mktemp("whole"))
+    return store, *reading(made_subject(), store)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [9, 61, 150])
-def test_a_killed_run_goes_on_to_the_same_bits_and_reads_nothing_twice(moment, subject, tmp_path, monkeypatch):
-    monkeypatch.setattr(buffering, "PIECE_TOKENS", 40)
-    monkeypatch.setattr(course, "UNIT_SAMPLES", 320)
-    program = CHILD.format(root=str(HERE.parents[1]), here=str(HERE), settings=QUICK | SEVERAL)
-    child = subprocess.run([sys.executable, "-c", program, str(tmp_path / "killed"), str(moment)], check=False, capture_output=True)
-    assert child.returncode == -9, child.stderr.decode()
-    store, whole = Store(tmp_path / "killed"), Store(tmp_path / "whole")
-    read = []
-    seen = course.read_rows
-    monkeypatch.setattr(course, "read_rows", lambda *args: read.append(args[3]) or seen(*args))
-    info = trained(subject, store, **SEVERAL)
-    n_read = len(read)
-    undisturbed = trained(subject, whole, **SEVERAL)
-    assert n_read < len(read) - n_read
-    assert weights(store, info) == weights(whole, undisturbed)
-    assert store.read(info, "sae_steps").equals(whole.read(undisturbed, "sae_steps"))
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_goes_on_to_the_same_bits_and_reads_nothing_twice(moment, subject, killed, undisturbed):
+    store = Store(killed / str(moment))
+    whole, other, n_whole = undisturbed
+    info, n_read = reading(subject, store)
+    assert n_read < n_whole
+    assert weights(store, info) == weights(whole, other)
+    assert store.read(info, "sae_steps").equals(whole.read(other, "sae_steps"))
