@@ -283,12 +283,12 @@ def test_no_inputs_and_too_long_windows_are_refused_in_a_sentence():
 
 @pytest.mark.parametrize(("name", "heads"), [("smollm2", 270), ("minilm", 72)])
 def test_bundled_models_seal_a_run(name, heads, store):
-    subject = open_subject(name, "python-docs", n_tokens=64, window=32)
-    info = run(HEAD_EXAMPLES, {"model": subject}, HeadExamplesConfig(n_tokens=64, window=32), store)
+    subject = open_subject(name, "python-docs", n_tokens=32, window=16)
+    info = run(HEAD_EXAMPLES, {"model": subject}, HeadExamplesConfig(n_tokens=32, window=16), store)
     rows, windows = store.read(info, "head_examples"), store.read(info, "head_windows")
-    assert len(rows) == heads * 64
+    assert len(rows) == heads * 32
     assert rows["mass_kept"].between(0, 1).all()
-    assert all(len(tokens) == 32 for tokens in windows["tokens"])
+    assert all(len(tokens) == 16 for tokens in windows["tokens"])
     assert set(store.read(info, "head_at_work")["measure"]) <= set(SHOWN)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.attention import head_sparsity
 from analysis.attention.head_sparsity import HEAD_SPARSITY, HeadSparsityConfig
 from analysis.models import TextWindows, open_subject, subject_from
 from analysis.runner import run
@@ -144,8 +145,9 @@ def test_any_batch_and_any_block_of_queries_gives_the_same_numbers(store):
                 assert one[name].equals(other[name]), name
 
 
-def test_a_killed_run_goes_on_and_gives_the_same(store):
-    model, data = Planted().eval(), text(n_windows=160)
+def test_a_killed_run_goes_on_and_gives_the_same(store, monkeypatch):
+    monkeypatch.setattr(head_sparsity, "UNIT_TOKENS", 4 * N)
+    model, data = Planted().eval(), text(n_windows=10)
     whole = sealed(store, model, data)
     seen = []
 
@@ -158,7 +160,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(store):
     with pytest.raises(KeyboardInterrupt):
         run(HEAD_SPARSITY, subject, HeadSparsityConfig(), store, force=True, progress=stop)
     again = run(HEAD_SPARSITY, subject, HeadSparsityConfig(), store, force=True, resume=True, progress=seen.append)
-    assert again.provenance["facts"]["n_windows"] == 160
+    assert again.provenance["facts"]["n_windows"] == 10
     one, other = (store.read(i, "heads") for i in (whole, again))
     np.testing.assert_allclose(one["entropy"], other["entropy"], rtol=1e-12)
     assert one["n_rows"].equals(other["n_rows"])
@@ -242,8 +244,8 @@ def test_a_window_longer_than_the_models_positions_is_refused():
 
 @pytest.mark.parametrize(("name", "heads"), [("smollm2", 270), ("minilm", 72)])
 def test_bundled_models_seal_a_run(name, heads, store):
-    subject = open_subject(name, "python-docs", n_tokens=256, window=64)
-    info = run(HEAD_SPARSITY, {"model": subject}, HeadSparsityConfig(n_tokens=256, window=64), store)
+    subject = open_subject(name, "python-docs", n_tokens=64, window=64)
+    info = run(HEAD_SPARSITY, {"model": subject}, HeadSparsityConfig(n_tokens=64, window=64), store)
     rows = store.read(info, "heads")
     assert len(rows) == heads
     assert rows["output_norm"].notna().all()
