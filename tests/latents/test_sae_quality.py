@@ -21,6 +21,8 @@ from tests.latents.saes import made, perfect
 
 HOOK = "blocks.0.hook_resid_post"
 SMALL = {"dictionary_size": 8, "dictionary_steps": 2, "dictionary_tokens": 64, "kl_positions": 10**6}
+ALONE = {"baselines": False, "dictionary_size": 0}
+"""Without rivals, for tests that ask nothing of them."""
 
 
 def subject(n=40, special=False):
@@ -62,7 +64,7 @@ def between(tmp_path_factory):
 
 
 def test_a_perfect_dictionary_costs_nothing_and_explains_all(tmp_path):
-    found = ours(*sealed(tmp_path, perfect(16)))
+    found = ours(*sealed(tmp_path, perfect(16), **ALONE))
     assert found["loss_increase"].value == 0
     assert found["explained_variance"].value == 1 == found["cosine"].value
     assert found["kl_spliced"].value == 0
@@ -189,7 +191,7 @@ def test_special_tokens_and_first_positions_are_masked_in_every_arm_alike(tmp_pa
 def test_documents_that_trained_it_are_left_out(tmp_path):
     model = subject()
     trained = {"data": model.data.name, "documents": [f"document {i}" for i in range(8)]}
-    store, info = sealed(tmp_path, perfect(16), model, trained)
+    store, info = sealed(tmp_path, perfect(16), model, trained, **ALONE)
     facts = store.provenance(info)["facts"]
     assert facts["documents_left_out"] == 8 and "None of these documents trained the SAE" in facts["preflight"][0]
     assert not set(store.read(info, "point_losses")["document"]) & set(range(8))
@@ -215,7 +217,7 @@ def test_a_few_outsized_tokens_are_shown_apart(tmp_path):
     ids[ids == 3] = 4
     ids[::4, 5] = 3
     own = subject_from(model, data=TextWindows.from_ids(ids, document=np.arange(40) // 2))
-    found = quality(*sealed(tmp_path, made("topk", d_in=16, d_sae=40), own))
+    found = quality(*sealed(tmp_path, made("topk", d_in=16, d_sae=40), own, **ALONE))
     usual, judged = found["explained_variance", "usual size", "ours"], found["explained_variance", "judged", "ours"]
     assert 0 < judged.n - usual.n <= 10
     assert abs(usual.value - judged.value) > 0.05
