@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,6 +24,15 @@ from analysis.spec import UserError, make_config
 from analysis.tasks import choose_task
 from store import Store
 from tests import zoo
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage():
+    """What was imported before is set aside: memory is collected after each failure here, and that took most of the time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def subject(n=12):
