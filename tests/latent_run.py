@@ -63,9 +63,9 @@ def make_saes(store: Store, *, place: str = RESIDUAL, name: str = "tiny", seed: 
     return found
 
 
-def smollm2() -> Any:
-    """The bundled model with half a thousand tokens."""
-    return open_subject("smollm2", "python-docs", n_tokens=512, window=32)
+def smollm2(n_tokens: int = 512) -> Any:
+    """The bundled model with half a thousand tokens, or as few as are asked for."""
+    return open_subject("smollm2", "python-docs", n_tokens=n_tokens, window=32)
 
 
 def make_smollm2(store: Store, model: Any, place: str) -> list[RunInfo]:

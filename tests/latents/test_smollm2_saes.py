@@ -18,7 +18,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def model():
-    return smollm2()
+    return smollm2(256)
 
 
 @pytest.mark.slow

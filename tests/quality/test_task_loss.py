@@ -191,13 +191,11 @@ def test_the_card_says_how_often_the_model_is_right(tmp_path):
 @pytest.mark.models
 @pytest.mark.slow
 def test_smollm2_reads_python_docs_as_a_language_model_should(tmp_path):
-    subject = open_subject("smollm2", "python-docs", n_tokens=8192, window=512)
-    row = summary(tmp_path, subject, n_tokens=8192, window=512)
+    subject = open_subject("smollm2", "python-docs", n_tokens=2048, window=256)
+    store, info = sealed(tmp_path, subject, n_tokens=2048, window=256)
+    row, examples = store.read(info, "loss_summary").iloc[0], store.read(info, "example_losses", order_by=["example"])
     assert row["task"] == "causal-lm" and 11 < row["perplexity"] < 20
     ids = torch.from_numpy(subject.data.token_ids[:2])
     with torch.no_grad():
         own = float(subject.model(input_ids=ids, labels=ids).loss)
-    from analysis.tasks import choose_task
-
-    losses = choose_task(subject).losses(subject.model, 1, within=slice(0, 2))
-    assert losses.total.sum() / losses.n.sum() == pytest.approx(own, abs=1e-4)
+    assert examples["loss_sum"][:2].sum() / examples["n_tokens"][:2].sum() == pytest.approx(own, abs=1e-4)
