@@ -28,8 +28,7 @@ PROVENANCE = {
 }  # fmt: skip
 
 CHILD = """
-import json, runpy, sys
-import numpy as np
+import json, os, runpy, sys, traceback
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -37,46 +36,72 @@ class Refuse:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refuse())
-sys.argv = sys.argv[1:]
-made = runpy.run_path(sys.argv[0])
-axes = made["axes"]
-kinds = [type(one).__name__ for one in axes.collections]
-bars = [[bar.get_height() for bar in series] for series in axes.containers]
-lines = [np.asarray(one.get_ydata(), float).tolist() for one in axes.lines[: len(made["SERIES"])]]
-points = [np.asarray(one.get_offsets())[:, 1].tolist() for one, kind in zip(axes.collections, kinds) if kind == "PathCollection"]
-values = [np.ma.asarray(one.get_array(), float) for one, kind in zip(axes.collections, kinds) if kind == "QuadMesh"]
-cells = [np.ma.filled(one, np.nan).ravel().tolist() for one in values]
-areas = [[patch.get_width() * patch.get_height() for patch in axes.patches]]
-found = {"stacked_bars": bars, "bars": bars, "histogram": bars, "line": lines, "scatter": points, "heatmap": cells, "treemap": areas}
-found["bases"] = [[bar.get_y() for bar in series] for series in axes.containers]
-found["limits"], found["size"] = [axes.get_xlim(), axes.get_ylim()], list(made["figure"].get_size_inches())
-found["title"] = made["figure"].get_suptitle()
-found["names"] = [[one.get_text() for one in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)]
-json.dump(found, sys.stdout, default=float)
+import matplotlib.pyplot, numpy as np, pandas
+
+for line in sys.stdin:
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    status = 1
+    try:
+        os.chdir(line.rstrip())
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+        sys.argv = [os.path.abspath("make_figure.py"), os.path.abspath("again.png")]
+        made = runpy.run_path(sys.argv[0])
+        axes = made["axes"]
+        kinds = [type(one).__name__ for one in axes.collections]
+        bars = [[bar.get_height() for bar in series] for series in axes.containers]
+        lines = [np.asarray(one.get_ydata(), float).tolist() for one in axes.lines[: len(made["SERIES"])]]
+        points = [np.asarray(one.get_offsets())[:, 1].tolist() for one, kind in zip(axes.collections, kinds) if kind == "PathCollection"]
+        values = [np.ma.asarray(one.get_array(), float) for one, kind in zip(axes.collections, kinds) if kind == "QuadMesh"]
+        cells = [np.ma.filled(one, np.nan).ravel().tolist() for one in values]
+        areas = [[patch.get_width() * patch.get_height() for patch in axes.patches]]
+        found = {"stacked_bars": bars, "bars": bars, "histogram": bars, "line": lines}
+        found |= {"scatter": points, "heatmap": cells, "treemap": areas}
+        found["bases"] = [[bar.get_y() for bar in series] for series in axes.containers]
+        found["limits"], found["size"] = [axes.get_xlim(), axes.get_ylim()], list(made["figure"].get_size_inches())
+        found["title"] = made["figure"].get_suptitle()
+        found["names"] = [[one.get_text() for one in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)]
+        with open("found.json", "w") as file:
+            json.dump(found, file, default=float)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 """
 
 
-def redrawn(spec, tmp_path, **look):
-    """What the script draws, in a process that cannot import this program."""
-    files, _ = figure_files(spec, PROVENANCE, name="f", formats=["png"], **look)
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    script, child = tmp_path / "make_figure.py", tmp_path / "child.py"
-    child.write_text(CHILD)
-    answer = subprocess.run(
-        [sys.executable, "-I", str(child), str(script), str(tmp_path / "again.png")], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stderr == ""
-    assert (tmp_path / "again.png").read_bytes().startswith(b"\x89PNG")
-    return json.loads(answer.stdout)
+@pytest.fixture(scope="module")
+def redrawn():
+    """What the script draws, in a process that cannot import this program: a fork of one that has imported what scripts need."""
+    started = [sys.executable, "-I", "-c", CHILD]
+    with subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+
+        def draw(spec, folder, **look):
+            files, _ = figure_files(spec, PROVENANCE, name="f", formats=["png"], **look)
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            print(folder, file=process.stdin, flush=True)
+            status, said = process.stdout.readline().strip(), (folder / "stderr").read_text()
+            assert status == "0", said
+            assert said == ""
+            assert (folder / "again.png").read_bytes().startswith(b"\x89PNG")
+            return json.loads((folder / "found.json").read_text())
+
+        yield draw
 
 
 def numbers(series):
     return [sorted(v for v in one if not math.isnan(v)) for one in series]
 
 
-def test_the_script_draws_the_numbers_of_the_exported_data(specs, kind, tmp_path):
+def test_the_script_draws_the_numbers_of_the_exported_data(redrawn, specs, kind, tmp_path):
     """Against the file, not against our own drawing: the values of the column that the kind shows, series by series."""
     found = redrawn(specs[kind], tmp_path)
     data = pd.read_csv(tmp_path / "data.csv", comment="#")
@@ -92,7 +117,7 @@ def test_the_script_draws_the_numbers_of_the_exported_data(specs, kind, tmp_path
     assert found["size"] == pytest.approx(list(paper.to_matplotlib(spec).get_size_inches()))
 
 
-def test_the_script_draws_what_the_figure_shows_also_where_some_of_it_cannot_be_shown(specs, tmp_path):
+def test_the_script_draws_what_the_figure_shows_also_where_some_of_it_cannot_be_shown(redrawn, specs, tmp_path):
     """Missing values, zeros on a logarithmic axis, unsorted names, numbers as names: as `figures.paper` draws them."""
     gaps = specs["line"].data.assign(loss=[2.0, 0.0, 4.0])
     marked = replace(specs["line"], data=gaps, marks=(Mark(0.5, "a $x$ # mark"),))
@@ -107,7 +132,7 @@ def test_the_script_draws_what_the_figure_shows_also_where_some_of_it_cannot_be_
         assert numbers(found) == [pytest.approx(one) for one in numbers(shown)], spec.kind
 
 
-def test_names_and_plain_numbers_stand_along_the_axes_of_the_script_as_in_the_figure(specs, tmp_path):
+def test_names_and_plain_numbers_stand_along_the_axes_of_the_script_as_in_the_figure(redrawn, specs, tmp_path):
     named = replace(specs["stacked_bars"], x=Axis("layer", "Layer", scale="category"))
     for spec, expected in ((specs["bars"], [["q", "k"], None]), (named, [["0", "1", "2"], None]), (specs["line"], [None, ["1", "2", "5"]])):
         folder = tmp_path / spec.kind
@@ -116,7 +141,7 @@ def test_names_and_plain_numbers_stand_along_the_axes_of_the_script_as_in_the_fi
         assert all(want is None or want == found for want, found in zip(expected, names))
 
 
-def test_pieces_of_a_stack_stand_on_each_other_in_the_script_too(specs, tmp_path):
+def test_pieces_of_a_stack_stand_on_each_other_in_the_script_too(redrawn, specs, tmp_path):
     found = redrawn(specs["stacked_bars"], tmp_path)
     assert found["bases"][0] == [0, 0, 0]
     assert found["bases"][2] == pytest.approx([3 / 15] * 3)
@@ -124,7 +149,7 @@ def test_pieces_of_a_stack_stand_on_each_other_in_the_script_too(specs, tmp_path
 
 
 @pytest.mark.parametrize("which", ["bars", "line", "heatmap", "treemap"])
-def test_hostile_names_reach_the_script_as_text(hostile_specs, which, tmp_path):
+def test_hostile_names_reach_the_script_as_text(redrawn, hostile_specs, which, tmp_path):
     spec = hostile_specs[which]
     found = redrawn(spec, tmp_path, title=True)
     assert found["title"] == paper.to_matplotlib(spec, title=True).get_suptitle() != ""
@@ -132,7 +157,7 @@ def test_hostile_names_reach_the_script_as_text(hostile_specs, which, tmp_path):
     assert sorted(sum(numbers(found[spec.kind]), [])) == pytest.approx(sorted(sum(shown, [])))
 
 
-def test_many_bars_many_series_and_whole_numbers_as_names(tmp_path):
+def test_many_bars_many_series_and_whole_numbers_as_names(redrawn, tmp_path):
     rng = np.random.default_rng(0)
     rows = [(layer, head, float(rng.random())) for layer in range(40) for head in range(10)]
     data = pd.DataFrame(rows, columns=["layer", "head", "v"])

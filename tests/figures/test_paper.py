@@ -29,6 +29,19 @@ def _poppler(command, content, tmp_path, *options):
     ).stdout
 
 
+@pytest.fixture(scope="module")
+def once():
+    """One drawing of each spec in each format, for all tests that look at it: they are the same specs in every test."""
+    kept: dict[tuple[str, str], bytes] = {}
+
+    def drawn(specs, kind, file_format, provenance):
+        if (kind, file_format) not in kept:
+            kept[kind, file_format] = paper.render(specs[kind], file_format, provenance)
+        return kept[kind, file_format]
+
+    return drawn
+
+
 def test_both_renderers_show_the_same_numbers(specs, kind):
     on_screen = screen.shown_numbers(screen.to_plotly(specs[kind]))
     on_paper = paper.shown_numbers(paper.to_matplotlib(specs[kind]))
@@ -69,23 +82,23 @@ def test_the_page_is_exactly_as_large_as_asked(specs, provenance, tmp_path, widt
     assert "CreationDate" not in out
 
 
-def test_all_fonts_are_embedded_truetype(specs, kind, provenance, tmp_path):
-    lines = _poppler("pdffonts", paper.render(specs[kind], "pdf", provenance), tmp_path).splitlines()[2:]
+def test_all_fonts_are_embedded_truetype(once, specs, kind, provenance, tmp_path):
+    lines = _poppler("pdffonts", once(specs, kind, "pdf", provenance), tmp_path).splitlines()[2:]
     assert lines
     for line in lines:
         assert "TrueType" in line and "Type 3" not in line
         assert line.split()[-5] == "yes", line  # emb sub uni object ID
 
 
-def test_text_in_a_pdf_can_be_searched(specs, provenance, tmp_path):
-    text = _poppler("pdftotext", paper.render(specs["stacked_bars"], "pdf", provenance), tmp_path)
+def test_text_in_a_pdf_can_be_searched(once, specs, provenance, tmp_path):
+    text = _poppler("pdftotext", once(specs, "stacked_bars", "pdf", provenance), tmp_path)
     assert "undecided" in text and "Neurons (share of the layer)" in text
     assert "Neurons by class" not in text  # no title unless asked for
     assert "Neurons by class" in _poppler("pdftotext", paper.render(specs["stacked_bars"], "pdf", provenance, title=True), tmp_path)
 
 
-def test_svg_is_xml_with_shapes_and_without_images_or_references(specs, kind, provenance):
-    content = paper.render(specs[kind], "svg", provenance)
+def test_svg_is_xml_with_shapes_and_without_images_or_references(once, specs, kind, provenance):
+    content = once(specs, kind, "svg", provenance)
     root = ET.fromstring(content)
     images = root.findall(f".//{SVG}image")
     assert (len(images) == 1) == (kind in ("heatmap", "scatter", "treemap"))  # the colour bar's ramp, nothing else
@@ -95,23 +108,23 @@ def test_svg_is_xml_with_shapes_and_without_images_or_references(specs, kind, pr
 
 
 @pytest.mark.parametrize("file_format", ["pdf", "svg", "png"])
-def test_the_same_spec_gives_the_same_bytes(specs, kind, provenance, file_format):
-    content = paper.render(specs[kind], file_format, provenance)
+def test_the_same_spec_gives_the_same_bytes(once, specs, kind, provenance, file_format):
+    content = once(specs, kind, file_format, provenance)
     assert content == paper.render(specs[kind], file_format, provenance)
     assert b"dc:date" not in content and b"CreationDate" not in content
 
 
-def test_a_users_matplotlib_settings_change_nothing_and_are_left_alone(specs, provenance):
+def test_a_users_matplotlib_settings_change_nothing_and_are_left_alone(once, specs, provenance):
     import matplotlib
 
-    plain = paper.render(specs["bars"], "svg", provenance)
+    plain = once(specs, "bars", "svg", provenance)
     with matplotlib.rc_context({"font.size": 20, "svg.fonttype": "none", "axes.facecolor": "red"}):
         assert paper.render(specs["bars"], "svg", provenance) == plain
         assert matplotlib.rcParams["font.size"] == 20
 
 
-def test_threads_draw_the_same_as_one(specs, provenance):
-    expected = {kind: paper.render(spec, "svg", provenance) for kind, spec in specs.items()}
+def test_threads_draw_the_same_as_one(once, specs, provenance):
+    expected = {kind: once(specs, kind, "svg", provenance) for kind in specs}
     got: dict[str, bytes] = {}
     threads = [threading.Thread(target=lambda k=k: got.update({k: paper.render(specs[k], "svg", provenance)})) for k in specs]
     for thread in threads:
