@@ -53,7 +53,8 @@ class Cuts:
         self._counted = [_Histogram.of(scores(i)) for i in range(len(shapes))]
         everything = list(range(len(shapes)))
         self._groups = [(everything, _Histogram.sum(self._counted))] if together else [([i], self._counted[i]) for i in everything]
-        self._last: tuple[tuple[float, ...], list[Cut]] = ((), [])
+        self._last: tuple[tuple[float, ...], dict[int, list[Cut]]] = ((), {})
+        """The levels asked for last, and the cuts found of them so far, by group."""
 
     def removed(self, levels: Levels) -> list[int]:
         """See `Selection`."""
@@ -77,12 +78,20 @@ class Cuts:
 
     def cut(self, i: int, levels: Levels) -> Cut:
         """The threshold of matrix i."""
-        return self._cuts(levels)[i]
+        return self._cuts_of(0, levels)[i] if self._together else self._cuts_of(i, levels)[0]
 
     def _cuts(self, levels: Levels) -> list[Cut]:
+        return [cut for group in range(len(self._groups)) for cut in self._cuts_of(group, levels)]
+
+    def _cuts_of(self, group: int, levels: Levels) -> list[Cut]:
+        """Of one group alone: who asks for a single matrix at many levels does not pay for all others each time."""
         if self._last[0] != tuple(levels):
-            self._last = (tuple(levels), [cut for group in self._groups for cut in self._cut(*group, levels[group[0][0]])])
-        return self._last[1]
+            self._last = (tuple(levels), {})
+        found = self._last[1]
+        if group not in found:
+            members, counted = self._groups[group]
+            found[group] = self._cut(members, counted, levels[members[0]])
+        return found[group]
 
     def _rank(self, n: int, level: float) -> tuple[int, bool | None]:
         """Rank of the score to cut at, from 0, and whether its equals go: all, none, or (None) as many as it takes."""

@@ -81,16 +81,16 @@ def smooth(increase: ArrayLike, standard_error: ArrayLike | None = None) -> Floa
 
     increase [levels] in order of the levels -> [levels]. Weights 1 / standard_error^2 where given; a level with standard error 0 (the
     dense model itself) gets a millionth of the smallest other, so that it is as good as fixed. Source: Barlow and Brunk 1972;
-    scikit-learn's isotonic regression.
+    SciPy's isotonic regression, which scikit-learn's also calls, after checks that cost far more than the regression.
     """
-    from sklearn.isotonic import isotonic_regression
+    from scipy.optimize import isotonic_regression
 
     delta = np.asarray(increase, np.float64)
     endless = np.flatnonzero(np.isinf(delta))
     end = int(endless[0]) if len(endless) else len(delta)
     found = np.full(len(delta), np.inf)
     if end:
-        found[:end] = isotonic_regression(delta[:end], sample_weight=_weights(standard_error, end))
+        found[:end] = isotonic_regression(delta[:end], weights=_weights(standard_error, end)).x
     return found
 
 
