@@ -19,7 +19,8 @@ from tests.tasks.test_tasks import FakeTokenizer
 LEVELS = (0.3, 0.5, 0.7, 0.9)
 
 
-def text(n=12, length=7):
+def text(n=8, length=7):
+    """Two batches: the first is looked at beside full passes, the second is trusted."""
     ids = torch.randint(3, 60, (n, length), generator=torch.Generator().manual_seed(1))
     return TextWindows.from_ids(ids, document=np.arange(n))
 
@@ -60,9 +61,12 @@ def test_restart_and_stacking_give_the_losses_of_full_passes(make):
     assert fast.passes < naive.passes
 
 
-@pytest.mark.parametrize(
-    "make", [zoo.mixtral, zoo.mamba, zoo.vit, zoo.switch, zoo.encoder, zoo.resnet, zoo.albert], ids=lambda m: m.__name__
-)
+def switch():
+    """With three experts, the fewest at which versions of one cannot be stacked on the second batch and run one by one there."""
+    return zoo.switch(experts=3)
+
+
+@pytest.mark.parametrize("make", [zoo.mixtral, zoo.mamba, zoo.vit, switch, zoo.encoder, zoo.resnet, zoo.albert], ids=lambda m: m.__name__)
 def test_other_families_give_them_too_or_say_why_they_take_full_passes(make):
     found, expected, _, fast, _ = compared(subject(make))
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-5)

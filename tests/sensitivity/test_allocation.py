@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.__main__ import main
 from analysis.given_run import given_run
 from analysis.interventions.pruning import WeightPruning
 from analysis.models import subject_from
@@ -198,25 +199,31 @@ def test_an_exported_model_opens_in_plain_transformers_with_the_same_loss(folder
         export_masks(store, info.id, 0.5, tmp_path / "no.safetensors", curve="wanda")
 
 
-def test_the_command_line_takes_a_run_as_input_and_exports(folder, tmp_path):
-    def call(*words):
+def test_the_command_line_takes_a_run_as_input_and_exports(folder, tmp_path, capsys):
+    def here(*words):
+        code = main([*words, "--store", str(tmp_path)])
+        out, err = capsys.readouterr()
+        return code, out.strip().splitlines(), err
+
+    def elsewhere(*words):
+        """In a process of its own, which costs seconds: once is enough to see that nothing but the store links the calls."""
         done = subprocess.run(
             [sys.executable, "-m", "analysis", *words, "--store", str(tmp_path)], capture_output=True, text=True, check=False
         )
         return done.returncode, done.stdout.strip().splitlines(), done.stderr
 
     data = ["--model", str(folder / "model"), "--data", str(folder / "ids.npy"), "--now"]
-    code, out, err = call(
+    code, out, err = here(
         "run", "matrix_sensitivity", *data, "--split", "choice", "--proxies", "none", "--levels", "0.5, 0.9", "--task", "divergence"
     )
     assert code == 0, err
     one = out[-1].rpartition("/")[2].removesuffix(".duckdb")
-    code, out, err = call("run", "allocation", *data, "--with", f"run={one}", "--levels", "0.4", "--others", "uniform")
+    code, out, err = elsewhere("run", "allocation", *data, "--with", f"run={one}", "--levels", "0.4", "--others", "uniform")
     assert code == 0, err
     two = out[-1].rpartition("/")[2].removesuffix(".duckdb")
-    code, out, err = call("export-masks", two, "--level", "0.4", "--to", str(tmp_path / "masks.safetensors"))
+    code, out, err = here("export-masks", two, "--level", "0.4", "--to", str(tmp_path / "masks.safetensors"))
     assert code == 0 and out[-1].endswith("masks.safetensors"), err
-    code, _, err = call("run", "allocation", *data, "--with", "run=nothing")
+    code, _, err = here("run", "allocation", *data, "--with", "run=nothing")
     assert code == 2 and "fits none" in err
 
 
