@@ -33,7 +33,7 @@ serve: setup
 # Lint, types, then every test. Browser tests need chromium and poppler-utils; without them they skip and say how to get them.
 test: check
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/browser $(ARGS)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/browser $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/browser $(ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

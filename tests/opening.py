@@ -1,13 +1,17 @@
 """The app under Streamlit's own test driver, sent to a page as an address would send it: for the tests of pages and their benchmarks."""
 
+import functools
 from collections.abc import Mapping
 
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from ui.serve import ROOT
 
 HOME = "pages/home.py"
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
+"""Streamlit looks for components through everything that is installed, anew for each app: half a second of each test of a page."""
 
 
 def app(patience: float) -> AppTest:
