@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -37,6 +38,7 @@ LOADED = (
     "analysis.neurons.results",
 )
 """What runs import on their way."""
+PATIENCE_S = 180
 
 
 class Forks:
@@ -56,7 +58,7 @@ class Forks:
         return self._ask(order | more)
 
     def wait(self, pid: int) -> int:
-        """How it ended: its exit status, or minus the signal."""
+        """How it ended: its exit status, or minus the signal, which is SIGKILL after `PATIENCE_S`."""
         return self._ask({"wait": pid})
 
     def close(self) -> None:
@@ -104,6 +106,18 @@ def _begin(order: dict) -> int:
         os._exit(status)
 
 
+def _end(pid: int) -> int:
+    """Its exit status, or minus the signal; what takes longer than `PATIENCE_S` is killed, so that no test waits for ever."""
+    last = time.monotonic() + PATIENCE_S
+    while True:
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        if gone:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > last:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
 def _serve() -> None:
     for name in LOADED:
         importlib.import_module(name)
@@ -113,7 +127,7 @@ def _serve() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:
-            print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
+            print(_end(order["wait"]), flush=True)
         else:
             print(_begin(order), flush=True)
 
